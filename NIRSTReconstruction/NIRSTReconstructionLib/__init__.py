@@ -1,0 +1,1 @@
+"""MRI-guided near-infrared spectral tomography: diffusion model, inversion, chromophore images."""

@@ -1,0 +1,1 @@
+"""Radiomic features after the Image Biomarker Standardisation Initiative."""

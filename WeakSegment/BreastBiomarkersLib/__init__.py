@@ -1,0 +1,1 @@
+"""Shared room of the three modules: geometry, files, errors, progress, and running inside Slicer."""

@@ -1,0 +1,1 @@
+"""The only library code that may import slicer, qt and ctk."""

@@ -1,0 +1,1 @@
+"""Six extreme points to a lesion mask: scribbles, random walker, pseudo-mask."""
