@@ -1,0 +1,67 @@
+"""What the three command lines share: exit status, one-line errors, progress on standard error, --json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from BreastBiomarkersLib.errors import InputError
+from BreastBiomarkersLib.progress import Cancelled, Progress
+
+Handler = Callable[[argparse.Namespace, Progress], dict[str, Any]]
+"""Does a command's work and returns its key figures."""
+
+DONE, BAD_INPUT, CANCELLED = 0, 2, 130
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Give a command the option `--json`."""
+    parser.add_argument("--json", action="store_true", help="print the key figures as one JSON object")
+
+
+def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> int:
+    """Parse the arguments, run the chosen command's `handler` default and return the exit status.
+
+    Each sub-command sets its function by ``set_defaults(handler=...)``. Key figures go to standard output, as lines or
+    (`--json`) as one JSON object; progress and errors go to standard error, progress as one JSON object per line when
+    standard error is not a terminal.
+
+    Returns
+    -------
+    int
+        0 done, 2 bad input, 130 cancelled (Ctrl+C, SIGTERM).
+    """
+    options = parser.parse_args(arguments)
+    previous = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, _cancel)
+    try:
+        result = options.handler(options, _report_progress)
+    except InputError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except (Cancelled, KeyboardInterrupt):
+        print(f"{parser.prog}: cancelled, nothing was written", file=sys.stderr)
+        return CANCELLED
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    if options.json:
+        print(json.dumps(result, allow_nan=False))
+    else:
+        for key, value in result.items():
+            print(f"{key}: {value:.6g}" if isinstance(value, float) else f"{key}: {value}")
+    return DONE
+
+
+def _cancel(number: int, frame: object) -> None:
+    raise Cancelled
+
+
+def _report_progress(fraction: float, message: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{fraction:4.0%} {message:<60.60}", end="" if fraction < 1 else "\n", file=sys.stderr, flush=True)
+    else:
+        print(json.dumps({"progress": round(fraction, 4), "message": message}), file=sys.stderr, flush=True)
