@@ -48,7 +48,7 @@ class Volume:
         matrix = np.array(self.ijk_to_ras, dtype=np.float64)
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
             raise InputError(
-                f"The geometry of '{self.name}' is not valid (spacing zero or not a number). Re-export it."
+                f"The geometry of '{self.name}' is not valid (zero spacing or not a number). Re-export it."
             )
         object.__setattr__(self, "ijk_to_ras", matrix)
 
@@ -61,7 +61,8 @@ class Volume:
     @property
     def spacing(self) -> NDArray[np.float64]:
         """(3,) voxel size in mm, in array order (K, J, I)."""
-        return np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0)[::-1]
+        squares: NDArray[np.float64] = self.ijk_to_ras[:3, :3] ** 2
+        return np.asarray(np.sqrt(squares.sum(axis=0))[::-1], dtype=np.float64)
 
     @property
     def voxel_volume_mm3(self) -> float:
@@ -90,9 +91,7 @@ class Volume:
             If the array has another shape.
         """
         if array.shape != self.array.shape:
-            raise InputError(
-                f"An array of shape {array.shape} does not fit the grid {self.array.shape} of '{self.name}'."
-            )
+            raise InputError(f"An array of shape {array.shape} does not fit '{self.name}' with {self.array.shape}.")
         return replace(self, array=array, name=self.name if name is None else name)
 
     def cropped(self, start_kji: tuple[int, ...], stop_kji: tuple[int, ...]) -> Volume:
@@ -139,9 +138,7 @@ def read_volume(path: str | Path, max_bytes: int = MAX_BYTES) -> Volume:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise InputError(
-            f"'{path.name}' cannot be read as an image (NRRD, NIfTI or MetaImage): is it complete?"
-        ) from error
+        raise InputError(f"'{path.name}' cannot be read as NRRD, NIfTI or MetaImage. Is it complete?") from error
     size = reader.GetSize()
     if reader.GetNumberOfComponents() != 1 or any(n > 1 for n in size[3:]):
         raise InputError(

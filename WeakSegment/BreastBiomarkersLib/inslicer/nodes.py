@@ -1,0 +1,250 @@
+"""Scene nodes to plain data and back. Parent transforms are honored: everything outside the scene is in world RAS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from numpy.typing import NDArray
+
+from BreastBiomarkersLib.errors import InputError
+from BreastBiomarkersLib.points import LabeledPoints
+from BreastBiomarkersLib.volume import Volume
+
+
+def volume_from_node(node: Any, role: str = "image") -> Volume:
+    """Return the voxels of a scalar volume node and their place in world RAS.
+
+    Parameters
+    ----------
+    node : vtkMRMLScalarVolumeNode
+        Its linear parent transforms are folded into the geometry; the array is a copy.
+    role : str
+        What the volume is for, named in messages.
+
+    Raises
+    ------
+    InputError
+        If nothing is selected, or the node holds no voxels, several components, or lies under a non-linear transform.
+    """
+    if node is None:
+        raise InputError(f"No {role} is selected. Choose a volume.")
+    name = node.GetName()
+    if node.GetImageData() is None or node.GetImageData().GetNumberOfPoints() == 0:
+        raise InputError(f"The {role} '{name}' holds no voxels. Load it again or choose another volume.")
+    if node.GetImageData().GetNumberOfScalarComponents() != 1:
+        raise InputError(f"The {role} '{name}' has several components per voxel. Convert it to a scalar volume.")
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    ijk_to_world = local_to_world(node) @ slicer.util.arrayFromVTKMatrix(matrix)
+    return Volume(slicer.util.arrayFromVolume(node).copy(), ijk_to_world, name)
+
+
+def local_to_world(node: Any) -> NDArray[np.float64]:
+    """Return the (4, 4) matrix of a transformable node's parent transforms (identity without any).
+
+    Raises
+    ------
+    InputError
+        If one of them is not linear: a grid or spline cannot be folded into a matrix.
+    """
+    matrix = vtk.vtkMatrix4x4()
+    parent = node.GetParentTransformNode()
+    if parent is not None:
+        if not parent.IsTransformToWorldLinear():
+            raise InputError(
+                f"'{node.GetName()}' lies under the non-linear transform '{parent.GetName()}'. "
+                "Harden the transform on a copy (Data module, right-click, Harden transform) and use the copy."
+            )
+        parent.GetMatrixTransformToWorld(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def volume_to_node(volume: Volume, node: Any = None, name: str | None = None) -> Any:
+    """Return a scalar volume node showing `volume`; a given node is updated in place instead of adding one.
+
+    Parameters
+    ----------
+    volume : Volume
+        Placed in world RAS; bool arrays become 8-bit.
+    node : vtkMRMLScalarVolumeNode, optional
+        Node to overwrite. Its parent transform is compensated for, so the voxels lie where `volume` says.
+    name : str, optional
+        Name of a new node, made unique; the volume's name otherwise.
+    """
+    array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
+    if node is None:
+        unique = slicer.mrmlScene.GenerateUniqueName(name or volume.name or "Volume")
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", unique)
+    world_to_local = np.linalg.inv(local_to_world(node))
+    with slicer.util.NodeModify(node):
+        slicer.util.updateVolumeFromArray(node, array)
+        node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(world_to_local @ volume.ijk_to_ras))
+    if node.GetDisplayNode() is None:
+        node.CreateDefaultDisplayNodes()
+    return node
+
+
+def points_from_node(node: Any, role: str = "points") -> LabeledPoints:
+    """Return the placed control points of a markups node in world RAS.
+
+    Raises
+    ------
+    InputError
+        If nothing is selected.
+    """
+    if node is None:
+        raise InputError(f"No {role} are selected. Choose or create a point list.")
+    labels, positions = [], []
+    for n in range(node.GetNumberOfControlPoints()):
+        if node.GetNthControlPointPositionStatus(n) == slicer.vtkMRMLMarkupsNode.PositionDefined:
+            labels.append(node.GetNthControlPointLabel(n))
+            positions.append(node.GetNthControlPointPositionWorld(n))
+    return LabeledPoints(labels, np.array(positions, dtype=np.float64).reshape(len(labels), 3))
+
+
+def points_to_node(points: LabeledPoints, node: Any = None, name: str = "Points") -> Any:
+    """Return a point list node with the points at their world positions; a given node's points are replaced."""
+    if node is None:
+        unique = slicer.mrmlScene.GenerateUniqueName(name)
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", unique)
+    with slicer.util.NodeModify(node):
+        node.RemoveAllControlPoints()
+        for label, position in zip(points.labels, points.positions_ras, strict=True):
+            node.AddControlPointWorld(vtk.vtkVector3d(position), label)
+    return node
+
+
+def segmentation_for(volume_node: Any, name: str) -> Any:
+    """Return a new segmentation node on the volume's grid and under its transform, so that it moves with it."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", slicer.mrmlScene.GenerateUniqueName(name))
+    node.CreateDefaultDisplayNodes()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
+    node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    if hierarchy is not None:
+        parent = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(volume_node))
+        hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), parent)
+    return node
+
+
+def mask_to_segment(
+    mask: Volume,
+    segmentation_node: Any,
+    name: str,
+    segment_id: str | None = None,
+    color: Sequence[float] | None = None,
+) -> str:
+    """Write a mask as a segment and return the segment's id.
+
+    Parameters
+    ----------
+    mask : Volume of bool
+        On any grid, in world RAS.
+    segmentation_node : vtkMRMLSegmentationNode
+        May lie under a linear transform.
+    name : str
+        Name of a new segment; an existing segment keeps its name.
+    segment_id : str, optional
+        Segment to overwrite; a new one is added when it is None or gone.
+    color : three floats in [0, 1], optional
+        Color of a new segment.
+
+    Raises
+    ------
+    InputError
+        If the segmentation lies under a non-linear transform.
+    RuntimeError
+        If the scene refuses the import.
+    """
+    world_to_local = np.linalg.inv(local_to_world(segmentation_node))
+    segmentation = segmentation_node.GetSegmentation()
+    if segment_id is None or segmentation.GetSegment(segment_id) is None:
+        segment_id = segmentation.AddEmptySegment("", name, color if color is not None else (0.0, 0.0, 0.0))
+        if color is None:
+            segmentation.GetSegment(segment_id).SetColor(segmentation.GenerateRandomSegmentColor())
+    labelmap = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "__mask__")
+    try:
+        slicer.util.updateVolumeFromArray(labelmap, mask.array.astype(np.uint8))
+        labelmap.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(world_to_local @ mask.ijk_to_ras))
+        labelmap.SetAndObserveTransformNodeID(segmentation_node.GetTransformNodeID())
+        ids = vtk.vtkStringArray()
+        ids.InsertNextValue(segment_id)
+        logic = slicer.modules.segmentations.logic()
+        if mask.array.any():
+            if not logic.ImportLabelmapToSegmentationNode(labelmap, segmentation_node, ids):
+                raise RuntimeError(f"The scene refused the segment '{name}'.")
+        else:
+            logic.ClearSegment(segmentation_node, segment_id)
+    finally:
+        slicer.mrmlScene.RemoveNode(labelmap)
+    return segment_id
+
+
+def mask_from_segment(segmentation_node: Any, segment_id: str, volume_node: Any) -> Volume:
+    """Return a segment as a bool mask on the grid of a volume node, placed in world RAS.
+
+    Raises
+    ------
+    InputError
+        If the segmentation, the segment or the volume is missing, or a transform is not linear.
+    """
+    if segmentation_node is None or segmentation_node.GetSegmentation().GetSegment(segment_id or "") is None:
+        raise InputError("No segment is selected, or it was deleted. Choose a segment.")
+    volume = volume_from_node(volume_node, "reference image")
+    local_to_world(segmentation_node)
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation_node, segment_id, volume_node)
+    segment_name = segmentation_node.GetSegmentation().GetSegment(segment_id).GetName()
+    return volume.with_array(np.asarray(array).astype(bool), segment_name)
+
+
+def slice_to_ras(node: Any) -> NDArray[np.float64]:
+    """Return the (4, 4) matrix from plane coordinates (mm, plane at z = 0) to world RAS of a slice or plane node.
+
+    Parameters
+    ----------
+    node : vtkMRMLSliceNode or vtkMRMLMarkupsPlaneNode
+
+    Raises
+    ------
+    InputError
+        If nothing is selected, the plane is not placed, or the node is of another kind.
+    """
+    if node is None:
+        raise InputError("No plane is selected. Choose a slice view or a plane.")
+    matrix = vtk.vtkMatrix4x4()
+    if node.IsA("vtkMRMLSliceNode"):
+        return slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS())
+    if node.IsA("vtkMRMLMarkupsPlaneNode"):
+        if not node.GetIsPlaneValid():
+            raise InputError(f"The plane '{node.GetName()}' is not placed yet. Place it in a view.")
+        node.GetObjectToWorldMatrix(matrix)
+        return slicer.util.arrayFromVTKMatrix(matrix)
+    raise InputError(f"'{node.GetName()}' is neither a slice view nor a plane.")
+
+
+def table_to_node(columns: dict[str, Sequence[Any]], node: Any = None, name: str = "Table") -> Any:
+    """Return a table node with the columns (text or numbers); a given node is overwritten.
+
+    Numbers become a double column, in which None stands for an empty cell; all other columns become text.
+    """
+    if node is None:
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", slicer.mrmlScene.GenerateUniqueName(name))
+    with slicer.util.NodeModify(node):
+        node.RemoveAllColumns()
+        for title, values in columns.items():
+            numeric = any(value is not None for value in values) and all(
+                value is None or isinstance(value, (int, float, np.number)) for value in values
+            )
+            array = vtk.vtkDoubleArray() if numeric else vtk.vtkStringArray()
+            array.SetName(title)
+            for value in values:
+                empty = np.nan if numeric else ""
+                array.InsertNextValue(empty if value is None else float(value) if numeric else str(value))
+            node.AddColumn(array)
+        node.SetUseColumnNameAsColumnHeader(True)
+        node.SetLocked(True)
+    return node
