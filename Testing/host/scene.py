@@ -1,0 +1,128 @@
+"""The MRML side of the application: scene, application logic, module logics and slice views."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import slicer
+import vtk
+
+from .share import SHARE_DIRECTORY, module_share_directory
+
+# Module name, title and logic class, each after the modules it needs.
+MODULES = (
+    ("Units", "Units", "vtkSlicerUnitsLogic"),
+    ("Colors", "Colors", "vtkSlicerColorLogic"),
+    ("SubjectHierarchy", "Subject Hierarchy", "vtkSlicerSubjectHierarchyModuleLogic"),
+    ("Terminologies", "Terminologies", "vtkSlicerTerminologiesModuleLogic"),
+    ("Cameras", "Cameras", "vtkSlicerCamerasModuleLogic"),
+    ("Volumes", "Volumes", "vtkSlicerVolumesLogic"),
+    ("Models", "Models", "vtkSlicerModelsLogic"),
+    ("Markups", "Markups", "vtkSlicerMarkupsLogic"),
+    ("Transforms", "Transforms", "vtkSlicerTransformLogic"),
+    ("Tables", "Tables", "vtkSlicerTablesLogic"),
+    ("Plots", "Plots", "vtkSlicerPlotsLogic"),
+    ("Texts", "Texts", "vtkSlicerTextsLogic"),
+    ("Sequences", "Sequences", "vtkSlicerSequencesLogic"),
+    ("Segmentations", "Segmentations", "vtkSlicerSegmentationsModuleLogic"),
+    ("ViewControllers", "View Controllers", "vtkSlicerViewControllersLogic"),
+    ("VolumeRendering", "Volume Rendering", "vtkSlicerVolumeRenderingLogic"),
+    ("SceneViews", "Scene Views", "vtkSlicerSceneViewsModuleLogic"),
+    ("CropVolume", "Crop Volume", "vtkSlicerCropVolumeLogic"),
+    ("Reformat", "Reformat", "vtkSlicerReformatLogic"),
+    ("Data", "Data", "vtkSlicerDataModuleLogic"),
+)
+SLICE_VIEWS = (("Red", "Axial"), ("Yellow", "Sagittal"), ("Green", "Coronal"))
+
+
+class Scene:
+    """A real scene with the real logics of the loadable modules, in the order in which Slicer builds them.
+
+    Attributes
+    ----------
+    node : vtkMRMLScene
+    application_logic : vtkSlicerApplicationLogic
+    logics : dict of str to logic
+        By module name.
+    """
+
+    def __init__(self, home: Path, temporary: Path) -> None:
+        self.node = slicer.vtkMRMLScene()
+        # util.py reads slicer.mrmlScene; the logics below do not.
+        slicer.mrmlScene = self.node
+        self.application_logic = self._make_application_logic(home, temporary)
+        self.logics = {name: self._make_logic(name, class_name, home) for name, _, class_name in MODULES}
+        self._remote_io = self._make_remote_io(temporary)
+        slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self.node, True)
+        self._slice_logics = self.application_logic.GetSliceLogics()
+        for name, orientation in SLICE_VIEWS:
+            self._add_slice_view(name, orientation)
+
+    def _make_application_logic(self, home: Path, temporary: Path) -> slicer.vtkSlicerApplicationLogic:
+        logic = slicer.vtkSlicerApplicationLogic()
+        logic.SetTemporaryPath(str(temporary))
+        logic.SetHomeDirectory(str(home))
+        logic.SetShareDirectory(SHARE_DIRECTORY)
+        logic.SetMRMLScene(self.node)
+        logic.SetSliceLogics(vtk.vtkCollection())
+        logic.SetViewLogics(vtk.vtkCollection())
+        for factory in (slicer.vtkMRMLSliceViewDisplayableManagerFactory, slicer.vtkMRMLThreeDViewDisplayableManagerFactory):
+            factory.GetInstance().SetMRMLApplicationLogic(logic)
+        crosshair = slicer.vtkMRMLCrosshairNode()
+        crosshair.SetCrosshairName("default")
+        self.node.AddNode(crosshair)
+        return logic
+
+    def _make_logic(self, name: str, class_name: str, home: Path) -> slicer.vtkMRMLAbstractLogic:
+        logic = getattr(slicer, class_name)()
+        logic.SetMRMLApplicationLogic(self.application_logic)
+        if hasattr(logic, "SetModuleShareDirectory"):
+            logic.SetModuleShareDirectory(str(module_share_directory(home, name)))
+        logic.SetMRMLScene(self.node)
+        self.application_logic.SetModuleLogic(name, logic)
+        return logic
+
+    def _make_remote_io(self, temporary: Path) -> slicer.vtkMRMLRemoteIOLogic:
+        """Return the logic that reads the files named in a scene; without it no .mrb can be loaded."""
+        cache = temporary / "RemoteIO"
+        cache.mkdir()
+        logic = slicer.vtkMRMLRemoteIOLogic()
+        logic.GetCacheManager().SetRemoteCacheDirectory(str(cache))
+        logic.SetMRMLScene(self.node)
+        logic.AddDataIOToScene()
+        return logic
+
+    def _add_slice_view(self, name: str, orientation: str) -> None:
+        logic = slicer.vtkMRMLSliceLogic()
+        logic.SetMRMLApplicationLogic(self.application_logic)
+        logic.SetMRMLScene(self.node)
+        slice_node = logic.AddSliceNode(name)
+        slice_node.SetOrientation(orientation)
+        slice_node.SetDimensions(256, 256, 1)
+        slice_node.SetFieldOfView(256.0, 256.0, 1.0)
+        self._slice_logics.AddItem(logic)
+
+    def clear(self) -> None:
+        """Close the scene as the user does: what is no singleton goes, singletons fall back to their defaults."""
+        self.node.Clear(0)
+
+    def is_balanced(self) -> bool:
+        """Return whether every StartState of the scene met its EndState."""
+        return self.node.GetStates() == 0
+
+    def delete(self) -> None:
+        """Take the parts down in the reverse order; in any other order the interpreter may crash at its exit."""
+        self.node.Clear(1)
+        for index in range(self._slice_logics.GetNumberOfItems()):
+            self._slice_logics.GetItemAsObject(index).SetMRMLScene(None)
+        self._slice_logics.RemoveAllItems()
+        for name in reversed(list(self.logics)):
+            self.application_logic.SetModuleLogic(name, None)
+            self.logics[name].SetMRMLScene(None)
+            self.logics[name].SetMRMLApplicationLogic(None)
+        self._remote_io.RemoveDataIOFromScene()
+        self._remote_io.SetMRMLScene(None)
+        for factory in (slicer.vtkMRMLSliceViewDisplayableManagerFactory, slicer.vtkMRMLThreeDViewDisplayableManagerFactory):
+            factory.GetInstance().SetMRMLApplicationLogic(None)
+        self.application_logic.SetMRMLScene(None)
+        self.logics.clear()
