@@ -61,8 +61,7 @@ class Volume:
     @property
     def spacing(self) -> NDArray[np.float64]:
         """(3,) voxel size in mm, in array order (K, J, I)."""
-        squares: NDArray[np.float64] = self.ijk_to_ras[:3, :3] ** 2
-        return np.asarray(np.sqrt(squares.sum(axis=0))[::-1], dtype=np.float64)
+        return np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0)[::-1]
 
     @property
     def voxel_volume_mm3(self) -> float:
@@ -72,7 +71,7 @@ class Volume:
     @property
     def ras_to_ijk(self) -> NDArray[np.float64]:
         """(4, 4) matrix from RAS mm to voxel indices in I, J, K order."""
-        return np.linalg.inv(self.ijk_to_ras)
+        return np.linalg.inv(self.ijk_to_ras).astype(np.float64)
 
     def points_to_ras(self, points_ijk: NDArray[Any]) -> NDArray[np.float64]:
         """Map (n, 3) voxel indices in I, J, K column order to (n, 3) RAS positions in mm."""
