@@ -1,0 +1,1 @@
+"""Look-alikes of Slicer's widgets that show nodes of a scene."""

@@ -1,0 +1,1 @@
+"""Interpreter of Qt Designer's .ui files; see `load_ui`."""
