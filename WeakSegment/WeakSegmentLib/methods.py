@@ -1,0 +1,276 @@
+"""The two ways from six points to a score map: this extension's own and the published one, each read top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import SimpleITK as sitk
+from BreastBiomarkersLib.errors import InputError
+from BreastBiomarkersLib.progress import Progress, portion
+from BreastBiomarkersLib.volume import Volume
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, binary_fill_holes, gaussian_filter
+
+from WeakSegmentLib.points import ExtremePoints
+from WeakSegmentLib.posterior import unmix
+from WeakSegmentLib.pseudo_mask import Label, make_pseudo_mask
+from WeakSegmentLib.random_walk import Graph, Marker, noise_scaled_graph, repeat_walk
+from WeakSegmentLib.scribbles import cheapest_path
+from WeakSegmentLib.settings import PublishedSettings, RandomWalkSettings
+from WeakSegmentLib.working_grid import WorkingGrid
+
+CUBE = np.ones((3, 3, 3), dtype=bool)
+
+
+class Click(NamedTuple):
+    """A correction: this place is lesion (`tumor`), or is not.
+
+    Attributes
+    ----------
+    position_ras : tuple of 3 float, mm
+    tumor : bool
+    """
+
+    position_ras: tuple[float, float, float]
+    tumor: bool
+
+
+class CropResult(NamedTuple):
+    """What a method found on its crop of the image.
+
+    Attributes
+    ----------
+    crop : tuple of 3 slice
+        Where the crop lies in the image.
+    mask : (K, J, I) ndarray of bool
+    labels : (K, J, I) ndarray of uint8
+        `Label` values.
+    score : (K, J, I) ndarray, in [0, 1]
+    contrast : float or None
+    notes : dict
+        What was decided and computed on the way, ready for JSON.
+    """
+
+    crop: tuple[slice, ...]
+    mask: NDArray[np.bool_]
+    labels: NDArray[np.uint8]
+    score: NDArray[np.float32]
+    contrast: float | None
+    notes: dict[str, Any]
+
+
+def crop_intensities(volume: Volume, pre: Volume | None, crop: tuple[slice, ...]) -> NDArray[np.float32]:
+    """Return the crop of the image, minus that of the pre-contrast image, as floats.
+
+    Raises
+    ------
+    InputError
+        If a voxel is not a number, or all are equal.
+    """
+    image = volume.array[crop].astype(np.float32)
+    if pre is not None:
+        image -= pre.array[crop].astype(np.float32)
+    what = f"'{volume.name}'" if pre is None else f"'{volume.name}' minus '{pre.name}'"
+    bad = np.argwhere(~np.isfinite(image))
+    if len(bad):
+        k, j, i = (int(n) + s.start for n, s in zip(bad[0], crop, strict=True))
+        raise InputError(
+            f"{what} holds {len(bad)} voxel(s) that are not finite numbers near the lesion, the first at I {i}, J {j}, "
+            f"K {k}. Repair or re-export the image."
+        )
+    if np.ptp(image) == 0:
+        raise InputError(f"{what} is constant ({image.flat[0]:g}) around the points: there is nothing to segment.")
+    return image
+
+
+def walk_on_posterior(
+    volume: Volume,
+    pre: Volume | None,
+    points: ExtremePoints,
+    clicks: Sequence[Click],
+    settings: RandomWalkSettings,
+    progress: Progress,
+) -> CropResult:
+    """Return the lesion by this extension's method: scribbles on the intensity posterior, noise-scaled walker."""
+    grid = WorkingGrid.around(points, volume.shape, volume.spacing, settings.longest_side)
+    image = grid.coarsen(crop_intensities(volume, pre, grid.crop))
+    box, radius = grid.box_mask(), grid.ellipsoid_radius()
+
+    progress(0.02, "Comparing intensities inside and outside")
+    outside = ~box | (radius > settings.background_radius)
+    posterior = unmix(image, box & (radius < 1), outside)
+    likely = gaussian_filter(posterior.probability, settings.path_smoothing_voxels)
+    excluding = settings.exclude_non_enhancing and posterior.contrast > settings.exclusion_min_contrast
+
+    progress(0.05, "Drawing scribbles")
+    scribbles = _draw_scribbles(grid, 1 + settings.path_weight * (1 - likely), settings)
+    pinned = _pinned_markers(grid, volume, points, clicks, settings)
+    markers = np.full(grid.shape, Marker.UNKNOWN, dtype=np.int8)
+    markers[outside & (radius > settings.background_radius)] = Marker.BACKGROUND
+    if excluding:
+        markers[box & (likely < settings.exclusion_below)] = Marker.BACKGROUND
+    markers[scribbles] = Marker.TUMOR
+    markers[~grid.box_mask(grow=settings.background_margin_voxels)] = Marker.BACKGROUND
+    _require_background(markers, volume)
+
+    graph = noise_scaled_graph(image, grid.spacing, grid.box, settings.noise_multiple)
+    data_weight = settings.exclusion_data_weight if excluding else settings.data_weight
+    walk = repeat_walk(
+        graph,
+        markers,
+        pinned,
+        settings.repetitions,
+        settings.tumor_above,
+        settings.background_below,
+        pull=data_weight * (2 * posterior.contrast - 1) ** 2,
+        target=posterior.probability,
+        progress=portion(progress, 0.15, 0.95),
+    )
+
+    progress(0.95, "Writing the mask on the image grid")
+    score = grid.refine(walk.score)
+    labels = make_pseudo_mask(
+        score, _box_on_crop(points, grid.crop, 0), settings.tumor_above, settings.background_below
+    )
+    mask = (score > settings.segment_above) & _box_on_crop(points, grid.crop, 1)
+    notes = {
+        "contrast": posterior.contrast,
+        "non_enhancing_excluded": bool(excluding),
+        "working_voxel_mm": grid.spacing.tolist(),
+        "working_shape": list(grid.shape),
+        "solves": walk.solves,
+    }
+    return CropResult(grid.crop, binary_fill_holes(mask), labels, score, posterior.contrast, notes)
+
+
+def walk_as_published(
+    volume: Volume,
+    pre: Volume | None,
+    points: ExtremePoints,
+    clicks: Sequence[Click],
+    settings: PublishedSettings,
+    progress: Progress,
+) -> CropResult:
+    """Return the initial mask as Zhong and Wang (MICCAI 2023) compute it, on the image's own grid.
+
+    Scribbles are paths of least summed Sobel gradient (unit spacing); the walker's links are those of scikit-image,
+    exp(-beta d^2 / (10 sd h^2)) + 1e-10, which grow with the spacing h and are not invariant to the intensity scale.
+    Two faults of the authors' code are repaired: lesions near the low edge and at the high edge of the image work.
+    Each solve is converged to 1e-5 instead of at most 30 multigrid cycles to 1e-3.
+
+    Raises
+    ------
+    InputError
+        If corrective clicks are given, which this method does not know, or no intensity near the lesion is positive.
+    """
+    if clicks:
+        raise InputError("The published method knows no corrective clicks. Use the random-walk method.")
+    margin = np.array(settings.margin_kji)
+    start = np.maximum(0, points.box_start_kji - margin)
+    stop = np.minimum(volume.shape, points.box_stop_kji - 1 + margin)
+    crop = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+    image = crop_intensities(volume, pre, crop)
+    if image.max() <= 0:
+        raise InputError(
+            f"'{volume.name}' has no positive intensity near the lesion, which the published method needs."
+        )
+
+    progress(0.02, "Drawing scribbles")
+    gradient = sitk.GetArrayFromImage(sitk.SobelEdgeDetection(sitk.GetImageFromArray(image)))
+    gradient += 1e-6 * gradient.max()  # among equal paths through flat regions the shortest
+    scribbles = np.zeros(image.shape, dtype=bool)
+    for axis in range(3):
+        progress(0.02 + 0.1 * axis, "Drawing scribbles")
+        low, high = points.voxels_kji[2 * axis : 2 * axis + 2] - start
+        scribbles[tuple(cheapest_path(gradient, low, high, spacing=None).T)] = True
+    markers = np.full(image.shape, Marker.UNKNOWN, dtype=np.int8)
+    markers[binary_dilation(scribbles, CUBE)] = Marker.TUMOR
+    near = np.zeros(image.shape, dtype=bool)
+    low = np.maximum(0, points.box_start_kji - settings.background_margin_voxels - start)
+    high = points.box_stop_kji - 1 + settings.background_margin_voxels - start
+    near[tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))] = True
+    markers[~near] = Marker.BACKGROUND
+    _require_background(markers, volume)
+
+    scaled = (image - image.min()) / image.max()
+    rate = -settings.beta / (10 * float(scaled.std(dtype=np.float64)))
+    conductances = [
+        np.exp(rate * (np.diff(scaled, axis=axis) / volume.spacing[axis]) ** 2) + settings.min_conductance
+        for axis in range(3)
+    ]
+    walk = repeat_walk(
+        Graph.from_conductances(*conductances),
+        markers,
+        np.zeros_like(markers),
+        settings.repetitions,
+        settings.tumor_above,
+        settings.background_below,
+        progress=portion(progress, 0.3, 0.98),
+    )
+    labels = make_pseudo_mask(walk.score, _box_on_crop(points, crop, 0), settings.tumor_above, None)
+    return CropResult(crop, labels == Label.TUMOR, labels, walk.score, None, {"solves": walk.solves})
+
+
+def _draw_scribbles(grid: WorkingGrid, cost: NDArray[np.float32], settings: RandomWalkSettings) -> NDArray[np.bool_]:
+    """Return the three thickened paths between opposite points, all inside the box."""
+    first = np.array([s.start for s in grid.box])
+    inside = np.zeros([s.stop - s.start for s in grid.box], dtype=bool)
+    for axis in range(3):
+        low, high = grid.point_voxels[2 * axis : 2 * axis + 2] - first
+        inside[tuple(cheapest_path(cost[grid.box], low, high, grid.spacing).T)] = True
+    thick = [3 if size >= settings.thicken_from_voxels else 1 for size in inside.shape]
+    scribbles = np.zeros(grid.shape, dtype=bool)
+    scribbles[grid.box] = binary_dilation(inside, np.ones(thick, dtype=bool))
+    return scribbles
+
+
+def _pinned_markers(
+    grid: WorkingGrid,
+    volume: Volume,
+    points: ExtremePoints,
+    clicks: Sequence[Click],
+    settings: RandomWalkSettings,
+) -> NDArray[np.int8]:
+    """Return the markers that hold through all solves: balls around the clicks, later ones winning, and the points."""
+    pinned = np.full(grid.shape, Marker.UNKNOWN, dtype=np.int8)
+    box_mm = (points.box_stop_kji - points.box_start_kji) * volume.spacing
+    radius_mm = settings.click_radius_share * box_mm.max()
+    box = grid.box_mask()
+    for n, click in enumerate(clicks):
+        at = volume.points_to_ijk(np.array([click.position_ras]))[0, ::-1]
+        at = (at - grid.start - (grid.factors - 1) / 2) / grid.factors
+        squares = [((np.arange(grid.shape[a]) - at[a]) * grid.spacing[a]) ** 2 for a in range(3)]
+        ball = squares[0][:, None, None] + squares[1][:, None] + squares[2] <= radius_mm**2
+        nearest = np.rint(at).astype(np.int64)
+        if np.all((nearest >= 0) & (nearest < grid.shape)):
+            ball[tuple(nearest)] = True
+        if click.tumor:
+            ball &= box
+            if not ball.any():
+                raise InputError(
+                    f"Corrective click {n + 1} marks lesion outside the box of the six points. "
+                    "Move the extreme points outward first."
+                )
+        pinned[ball] = Marker.TUMOR if click.tumor else Marker.BACKGROUND
+    pinned[tuple(grid.point_voxels.T)] = Marker.TUMOR
+    return pinned
+
+
+def _box_on_crop(points: ExtremePoints, crop: tuple[slice, ...], grow: int) -> NDArray[np.bool_]:
+    """Return True on the crop inside the box, grown by a number of image voxels."""
+    inside = np.zeros([s.stop - s.start for s in crop], dtype=bool)
+    origin = np.array([s.start for s in crop])
+    low = np.maximum(0, points.box_start_kji - grow - origin)
+    high = points.box_stop_kji + grow - origin
+    inside[tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))] = True
+    return inside
+
+
+def _require_background(markers: NDArray[np.int8], volume: Volume) -> None:
+    if not (markers == Marker.BACKGROUND).any():
+        raise InputError(
+            f"'{volume.name}' shows no tissue around the box of the six points. "
+            "Use an image that extends beyond the lesion."
+        )
