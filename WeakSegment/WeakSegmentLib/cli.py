@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from BreastBiomarkersLib import command_line
+from BreastBiomarkersLib.errors import InputError
+from BreastBiomarkersLib.files import atomic_path
+from BreastBiomarkersLib.points import read_points
+from BreastBiomarkersLib.progress import Progress, portion
+from BreastBiomarkersLib.volume import SUFFIXES, read_volume, write_volume
+
+from WeakSegmentLib.metrics import score
+from WeakSegmentLib.points import ExtremePoints
+from WeakSegmentLib.segmentation import Click, segment_by_random_walk
+from WeakSegmentLib.settings import METHODS, RandomWalkSettings, Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,4 +37,115 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    commands.add_parser("segment", help="segment one lesion from six extreme points")
+    text = "Segment one lesion from six extreme points with a random walker."
+    parser = commands.add_parser("segment", help=text, description=text)
+    images = f"({', '.join(SUFFIXES)})"
+    parser.add_argument("--image", required=True, metavar="FILE", help=f"image, for example a post-contrast phase {images}")
+    parser.add_argument("--pre", metavar="FILE", help="pre-contrast image on the same grid; it is subtracted")
+    parser.add_argument(
+        "--points",
+        required=True,
+        metavar="FILE",
+        help="the six extreme points in any order, RAS mm (.mrk.json, .fcsv, or .csv with columns x, y, z)",
+    )
+    parser.add_argument(
+        "--method",
+        choices=sorted(METHODS, reverse=True),
+        default=RandomWalkSettings.method,
+        help="random-walk: this extension's (default); published: the initial mask of Zhong and Wang, MICCAI 2023",
+    )
+    parser.add_argument("--output", required=True, metavar="FILE", help=f"mask to write: 1 lesion, 0 elsewhere {images}")
+    parser.add_argument(
+        "--reference", metavar="FILE", help="mask to compare with (non-zero is lesion): Dice, Jaccard, distances in mm"
+    )
+    parser.add_argument(
+        "--pseudo-mask", metavar="FILE", help="also write the training label: 0 background, 1 tumor, 2 unlabeled"
+    )
+    parser.add_argument("--score", metavar="FILE", help="also write the walker's score, 0 to 1 (ranks voxels; no probability)")
+    parser.add_argument("--record", metavar="FILE", help="also write every input and constant of the run (.json)")
+
+    own = parser.add_argument_group("only for --method random-walk")
+    own.add_argument("--tumor-clicks", metavar="FILE", help="points that are lesion but were missed (files as --points)")
+    own.add_argument("--background-clicks", metavar="FILE", help="points that are not lesion but were taken for it")
+    own.add_argument(
+        "--longest-side",
+        type=int,
+        metavar="VOXELS",
+        help=f"working resolution: voxels along the longest box side (default {RandomWalkSettings.longest_side})",
+    )
+    own.add_argument(
+        "--exclude-non-enhancing",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="leave out voxels inside the box that do not enhance (default on; turn off for images without contrast agent)",
+    )
+    own.add_argument(
+        "--noise-multiple",
+        type=float,
+        metavar="SD",
+        help="intensity differences that separate tissues, in noise standard deviations "
+        f"(default {RandomWalkSettings.noise_multiple:g}; 3 for plain T1)",
+    )
+    both = parser.add_argument_group("for both methods")
+    both.add_argument(
+        "--repetitions",
+        type=int,
+        metavar="N",
+        help=f"walks after the first (default {RandomWalkSettings.repetitions}; 3 gives purer, smaller training labels)",
+    )
+    command_line.add_json_option(parser)
+    parser.set_defaults(handler=_segment)
+
+
+def _segment(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    for target in filter(None, (options.output, options.pseudo_mask, options.score)):
+        if not str(target).lower().endswith(SUFFIXES):
+            raise InputError(f"'{target}' has no known image suffix; use one of {', '.join(SUFFIXES)}.")
+    settings = _settings(options)
+    progress(0.0, "Reading")
+    volume = read_volume(options.image)
+    pre = read_volume(options.pre) if options.pre else None
+    reference = read_volume(options.reference) if options.reference else None
+    if reference is not None and not volume.same_grid(reference):
+        raise InputError(f"The reference '{reference.name}' is not on the grid of '{volume.name}'. Resample it first.")
+    placed = read_points(options.points)
+    points = ExtremePoints.from_ras(placed.positions_ras, volume, placed.labels)
+    clicks = [
+        Click(tuple(position), tumor)
+        for path, tumor in ((options.tumor_clicks, True), (options.background_clicks, False))
+        if path
+        for position in read_points(path).positions_ras.tolist()
+    ]
+    result = segment_by_random_walk(volume, points, settings, portion(progress, 0.1, 0.9), pre, clicks)
+
+    figures: dict[str, Any] = {
+        "volume_ml": result.volume_ml,
+        "contrast": result.contrast,
+        "seconds": result.record["seconds"],
+        "converged": all(solve["converged"] for solve in result.record["solves"]),
+    }
+    if reference is not None:
+        figures |= dataclasses.asdict(score(result.mask, reference))
+    progress(0.9, "Writing")
+    write_volume(result.mask, options.output)
+    if options.pseudo_mask:
+        write_volume(result.pseudo_mask, options.pseudo_mask)
+    if options.score:
+        write_volume(result.score, options.score)
+    if options.record:
+        with atomic_path(options.record) as temporary:
+            temporary.write_text(json.dumps(result.record, indent=1), encoding="utf-8")
+    progress(1.0, f"Wrote {Path(options.output).name}")
+    return figures
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    """Return the settings of the chosen method; options that were not given keep their defaults."""
+    names = ("longest_side", "exclude_non_enhancing", "noise_multiple", "repetitions")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    known = {field.name for field in dataclasses.fields(METHODS[options.method]())}
+    foreign = sorted(set(given) - known)
+    if foreign:
+        flags = ", ".join("--" + name.replace("_", "-") for name in foreign)
+        raise InputError(f"The method '{options.method}' has no {flags}. Leave it out, or use --method random-walk.")
+    return METHODS[options.method](**given)
