@@ -40,7 +40,9 @@ def _add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     text = "Segment one lesion from six extreme points with a random walker."
     parser = commands.add_parser("segment", help=text, description=text)
     images = f"({', '.join(SUFFIXES)})"
-    parser.add_argument("--image", required=True, metavar="FILE", help=f"image, for example a post-contrast phase {images}")
+    parser.add_argument(
+        "--image", required=True, metavar="FILE", help=f"image, for example a post-contrast phase {images}"
+    )
     parser.add_argument("--pre", metavar="FILE", help="pre-contrast image on the same grid; it is subtracted")
     parser.add_argument(
         "--points",
@@ -54,18 +56,24 @@ def _add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default=RandomWalkSettings.method,
         help="random-walk: this extension's (default); published: the initial mask of Zhong and Wang, MICCAI 2023",
     )
-    parser.add_argument("--output", required=True, metavar="FILE", help=f"mask to write: 1 lesion, 0 elsewhere {images}")
+    parser.add_argument(
+        "--output", required=True, metavar="FILE", help=f"mask to write: 1 lesion, 0 elsewhere {images}"
+    )
     parser.add_argument(
         "--reference", metavar="FILE", help="mask to compare with (non-zero is lesion): Dice, Jaccard, distances in mm"
     )
     parser.add_argument(
         "--pseudo-mask", metavar="FILE", help="also write the training label: 0 background, 1 tumor, 2 unlabeled"
     )
-    parser.add_argument("--score", metavar="FILE", help="also write the walker's score, 0 to 1 (ranks voxels; no probability)")
+    parser.add_argument(
+        "--score", metavar="FILE", help="also write the walker's score, 0 to 1 (ranks voxels; no probability)"
+    )
     parser.add_argument("--record", metavar="FILE", help="also write every input and constant of the run (.json)")
 
     own = parser.add_argument_group("only for --method random-walk")
-    own.add_argument("--tumor-clicks", metavar="FILE", help="points that are lesion but were missed (files as --points)")
+    own.add_argument(
+        "--tumor-clicks", metavar="FILE", help="points that are lesion but were missed (files as --points)"
+    )
     own.add_argument("--background-clicks", metavar="FILE", help="points that are not lesion but were taken for it")
     own.add_argument(
         "--longest-side",
@@ -77,7 +85,7 @@ def _add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--exclude-non-enhancing",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="leave out voxels inside the box that do not enhance (default on; turn off for images without contrast agent)",
+        help="leave out voxels inside the box that do not enhance (default on; turn off without contrast agent)",
     )
     own.add_argument(
         "--noise-multiple",
@@ -91,7 +99,7 @@ def _add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--repetitions",
         type=int,
         metavar="N",
-        help=f"walks after the first (default {RandomWalkSettings.repetitions}; 3 gives purer, smaller training labels)",
+        help=f"walks after the first (default {RandomWalkSettings.repetitions}; 3 gives purer training labels)",
     )
     command_line.add_json_option(parser)
     parser.set_defaults(handler=_segment)
