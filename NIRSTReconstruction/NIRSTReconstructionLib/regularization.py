@@ -9,7 +9,7 @@ method                  L                                           x0
 Tikhonov                identity                                    the bulk value
 DRI                     unit diagonal, rows add up to 0             0: L already ignores constants
 soft prior (Laplacian)  unit diagonal, rows add up to 0 per region  0: L already ignores constants per region
-hard prior              none: one unknown per region (`region_basis`)
+hard prior              identity, weak, on one unknown per region    the bulk value
 ======================  ==========================================  =========================
 """
 
@@ -98,12 +98,6 @@ def laplacian_matrix(regions: NDArray[np.int64]) -> NDArray[np.float64]:
     weights = (regions[:, None] == regions[None, :]).astype(np.float64)
     np.fill_diagonal(weights, 0.0)
     return _rows_to_zero(weights)
-
-
-def region_basis(regions: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the hard-prior basis (n, R): column r is 1 on the nodes of the r-th region (ascending number), else 0."""
-    numbers = np.unique(regions)
-    return (np.asarray(regions)[:, None] == numbers[None, :]).astype(np.float64)
 
 
 def normalized_gray(gray: NDArray[np.float64], lesion: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:

@@ -1,0 +1,178 @@
+"""Where the fibers touch the patient, in 3-D, as read from a file; the plane and the model's optodes follow from it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from BreastBiomarkersLib.errors import InputError
+from BreastBiomarkersLib.files import require_file
+from BreastBiomarkersLib.points import read_points
+from numpy.typing import NDArray
+
+from NIRSTReconstructionLib.optodes import Optodes
+from NIRSTReconstructionLib.plane import Plane, PlaneFit, plane_from_points
+
+MAX_FIBERS = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Fibers:
+    """Fiber tips in RAS, or in a plane of its own (`planar`): then z is 0.
+
+    Attributes
+    ----------
+    sources : (S, 3) ndarray, mm
+        Row n is source number n + 1.
+    detectors : (D, 3) ndarray, mm
+    planar : bool
+        Positions were given with two coordinates; they have no place in the patient.
+    name : str
+
+    Raises
+    ------
+    InputError
+        If there are none, a coordinate is not finite, or the layout is not 20 to 500 mm wide.
+    """
+
+    sources: NDArray[np.float64]
+    detectors: NDArray[np.float64]
+    planar: bool = False
+    name: str = "fibers"
+
+    def __post_init__(self) -> None:
+        for kind in ("sources", "detectors"):
+            positions = np.array(getattr(self, kind), dtype=np.float64)
+            if positions.ndim != 2 or positions.shape[1] != 3 or not 0 < len(positions) <= MAX_FIBERS:
+                raise InputError(f"'{self.name}' must hold 1 to {MAX_FIBERS} {kind} with three coordinates each.")
+            if not np.isfinite(positions).all():
+                raise InputError(f"'{self.name}': a coordinate of the {kind} is not a number.")
+            object.__setattr__(self, kind, positions)
+        width = float(np.ptp(self.positions, axis=0).max())
+        if not 20 <= width <= 500:
+            unit = "cm" if 2 <= width < 20 else "m" if width < 2 else "micrometers" if width > 5000 else "another unit"
+            raise InputError(
+                f"The fibers of '{self.name}' span {width:.3g} mm; a breast interface spans 20 to 500 mm. "
+                f"The positions may be in {unit}: give them in mm."
+            )
+
+    @property
+    def positions(self) -> NDArray[np.float64]:
+        """(S + D, 3) all fiber tips, sources first."""
+        return np.concatenate([self.sources, self.detectors])
+
+    def fitted_plane(self) -> PlaneFit:
+        """Return the least-squares plane of all fiber tips; the plane z = 0 with its own axes if `planar`."""
+        if self.planar:
+            return PlaneFit(Plane(np.eye(4)), 0.0, 0.0)
+        return plane_from_points(self.positions)
+
+    def all_channels(self, shortest_mm: float = 5.0) -> NDArray[np.int64]:
+        """Return every source-detector pair (C, 2), counted from 1, at least `shortest_mm` apart.
+
+        For each source the detectors follow in ascending order, beginning after the source's own number.
+        """
+        pairs = []
+        for s, source in enumerate(self.sources):
+            order = (np.arange(len(self.detectors)) + s + 1) % len(self.detectors)
+            far = np.linalg.norm(self.detectors[order] - source, axis=1) >= shortest_mm
+            pairs += [(s + 1, int(d) + 1) for d in order[far]]
+        return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+    def optodes(self, plane: Plane, channels: NDArray[np.int64]) -> Optodes:
+        """Return the fibers projected onto a plane, with the channels (C, 2) counted from 1.
+
+        Raises
+        ------
+        InputError
+            If a channel names a fiber that does not exist.
+        """
+        for column, (kind, count) in enumerate((("source", len(self.sources)), ("detector", len(self.detectors)))):
+            beyond = np.unique(channels[:, column][channels[:, column] > count])
+            if beyond.size:
+                raise InputError(
+                    f"The data name {kind} {', '.join(map(str, beyond[:8]))}, but '{self.name}' has only {count} "
+                    f"{kind}s. Give the positions that belong to these data."
+                )
+        return Optodes(plane.to_plane(self.sources)[0], plane.to_plane(self.detectors)[0], channels - 1)
+
+
+def read_fibers(path: str | Path) -> Fibers:
+    """Return fiber positions from a CSV, a Slicer point list, or a Nirfast `.source` or `.meas` file.
+
+    CSV: columns kind (source, detector, or fiber for both), number, x, y and optionally z, in mm; with z they are RAS.
+    Point lists: labels S1, S2, ..., D1, D2, ...; with any other labels each point is a fiber, source and detector at
+    once, in the order of the list. Nirfast: both `.source` and `.meas` are read.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, of another kind or damaged, a number is missing or repeated.
+    """
+    path = require_file(path, "optode")
+    if path.suffix.lower() in (".source", ".meas"):
+        from NIRSTReconstructionLib.nirfast import read_nirfast_fibers
+
+        return read_nirfast_fibers(path)
+    if path.suffix.lower() == ".csv" and _is_fiber_table(path):
+        return _read_table(path)
+    points = read_points(path)
+    kinds, numbers = [], []
+    for n, label in enumerate(points.labels):
+        match = re.fullmatch(r"\s*([SsDd])[a-z]*[\s_-]*(\d+)\s*", label)
+        kinds.append({"s": "source", "d": "detector"}[match[1].lower()] if match else "fiber")
+        numbers.append(int(match[2]) if match else n + 1)
+    if "fiber" in kinds:
+        kinds, numbers = ["fiber"] * len(kinds), list(range(1, len(kinds) + 1))
+    return _fibers(kinds, numbers, points.positions_ras, False, path.name)
+
+
+def _is_fiber_table(path: Path) -> bool:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        header = {cell.strip().lower() for cell in file.readline(10_000).split(",")}
+    return {"kind", "number"} <= header
+
+
+def _read_table(path: Path) -> Fibers:
+    if path.stat().st_size > 10_000_000:
+        raise InputError(f"'{path.name}' is too large for a list of fibers.")
+    reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig", errors="replace")))
+    reader.fieldnames = [name.strip().lower().removesuffix("_mm") for name in reader.fieldnames or []]
+    lacking = {"x", "y"} - set(reader.fieldnames)
+    if lacking:
+        raise InputError(f"'{path.name}' lacks the column {', '.join(sorted(lacking))}.")
+    planar = "z" not in reader.fieldnames
+    kinds, numbers, positions = [], [], []
+    for line, row in enumerate(reader, start=2):
+        kind = (row["kind"] or "").strip().lower()
+        if kind not in ("source", "detector", "fiber"):
+            raise InputError(f"'{path.name}' line {line}: kind is '{kind}'; use source, detector or fiber.")
+        try:
+            numbers.append(int(row["number"]))
+            positions.append([float(row["x"]), float(row["y"]), 0.0 if planar else float(row["z"])])
+        except (TypeError, ValueError):
+            raise InputError(f"'{path.name}' line {line} is incomplete or holds something that is no number.") from None
+        kinds.append(kind)
+    return _fibers(kinds, numbers, np.array(positions, dtype=np.float64).reshape(-1, 3), planar, path.name)
+
+
+def _fibers(kinds: list[str], numbers: list[int], positions: NDArray[Any], planar: bool, name: str) -> Fibers:
+    placed = {}
+    for kind in ("source", "detector"):
+        at = {}
+        for k, n, position in zip(kinds, numbers, positions, strict=True):
+            if k in (kind, "fiber"):
+                if n in at:
+                    raise InputError(f"'{name}' gives {kind} {n} twice. Keep one position.")
+                at[n] = position
+        missing = sorted(set(range(1, max(at, default=0) + 1)) - set(at))
+        if missing or not at:
+            what = f"{kind} {', '.join(map(str, missing[:8]))}" if missing else f"any {kind}"
+            raise InputError(f"'{name}' does not give the position of {what}. Numbers count from 1 without gaps.")
+        placed[kind] = np.array([at[n] for n in sorted(at)])
+    return Fibers(placed["source"], placed["detector"], planar, name)

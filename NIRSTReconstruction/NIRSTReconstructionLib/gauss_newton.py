@@ -1,0 +1,224 @@
+"""The iteration that turns data into maps: predict, residual, Jacobian, step, stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from BreastBiomarkersLib.errors import InputError
+from BreastBiomarkersLib.progress import Progress, ignore_progress
+from numpy.typing import NDArray
+from scipy import linalg, sparse
+
+from NIRSTReconstructionLib.calibration import DataSpace
+from NIRSTReconstructionLib.forward import ForwardModel
+from NIRSTReconstructionLib.spectra import MAP_NAMES, Tissue
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """What is expected of the coefficients x of every map: ``weight * ||L (x - expected)||^2`` small.
+
+    Attributes
+    ----------
+    matrix : (n, B) ndarray
+        L, see `regularization`.
+    expected : float
+        Expected coefficient, 1 for the bulk value, 0 where L ignores constants.
+    weight : float
+        If `relative`, multiplied for every map by the largest diagonal element of J^T J at the start (NIRFAST's
+        convention, so that one number suits all layouts); else 1 / variance of L x.
+    relative : bool
+    """
+
+    matrix: NDArray[np.float64]
+    expected: float = 1.0
+    weight: float = 0.01
+    relative: bool = True
+
+
+@dataclass(frozen=True)
+class GaussNewtonSettings:
+    """When to stop, and what values are possible.
+
+    Attributes
+    ----------
+    max_iterations : int
+    stop_change : float
+        Stop when a step lowers the objective by less than this share.
+    floor : float
+        Smallest value of a map, as a share of its start value.
+    """
+
+    max_iterations: int = 12
+    stop_change: float = 0.01
+    floor: float = 0.03
+
+
+@dataclass(frozen=True, eq=False)
+class GaussNewtonResult:
+    """Where the iteration arrived, how, and how sure.
+
+    Attributes
+    ----------
+    coefficients : (P, B) ndarray
+        In units of the start tissue.
+    predicted : (W, C) ndarray
+        Modeled log amplitude (without gains).
+    covariance : (P * B, P * B) ndarray
+        Of the coefficients, from the last linearization: inverse of J^T J + prior. With a strong prior it tells how
+        sure data and prior are together, not how far the prior may be off.
+    history : tuple of dict
+        Per iteration: objective, chi (root-mean-square noise-scaled residual), step length.
+    reason : str
+        Why it stopped.
+    converged : bool
+    """
+
+    coefficients: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    history: tuple[dict[str, float], ...]
+    reason: str
+    converged: bool
+
+
+def gauss_newton(
+    model: ForwardModel,
+    measured: NDArray[np.float64],
+    space: DataSpace,
+    basis: sparse.csr_array,
+    start: Tissue,
+    parameters: tuple[str, ...],
+    prior: Prior | None,
+    settings: GaussNewtonSettings | None = None,
+    progress: Progress = ignore_progress,
+    at_quadrature: bool = False,
+) -> GaussNewtonResult:
+    """Return the maps that explain the data best under a prior.
+
+    Minimizes ``||W (y - F(x))||^2 + sum_p weight_p ||L (x_p - x0)||^2`` over the coefficients x_p of the chosen
+    maps, ``map_p = start_p * basis @ x_p``, beginning at x = 1. Each step solves::
+
+        (J^T W^2 J + weight L^T L) dx = J^T W^2 (y - F(x)) - weight L^T L (x - x0)
+
+    and is halved until the objective falls; values are kept above a floor, and fractions below 1.
+
+    Parameters
+    ----------
+    model : ForwardModel
+    measured : (W, C) ndarray
+        Log amplitudes.
+    space : DataSpace
+        W above: which data, their noise, and the gains that are projected out.
+    basis : (N, B) or (Q, B) sparse array
+        From coefficients to mesh nodes or (`at_quadrature`) integration points.
+    start : Tissue
+        The bulk; maps that are not fitted keep its values.
+    parameters : tuple of str
+        Which of `MAP_NAMES` to fit.
+    prior : Prior or None
+    settings : GaussNewtonSettings, optional
+    progress : Progress
+    at_quadrature : bool
+
+    References
+    ----------
+    Dehghani H et al., Commun Numer Methods Eng 25:711 (2009), doi 10.1002/cnm.1162.
+    """
+    settings = settings or GaussNewtonSettings()
+    rows = [MAP_NAMES.index(name) for name in parameters]
+    begin = start.values()
+    if (begin[rows] <= 0).any():
+        raise InputError(f"The start value of {parameters[int(np.argmin(begin[rows]))]} must be positive to be fitted.")
+    highest = np.array([1 / begin[r] if MAP_NAMES[r] in ("water", "lipid") else np.inf for r in rows])[:, None]
+    shape = (len(rows), basis.shape[1])
+
+    def maps_of(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        maps = start.maps(basis.shape[0])
+        maps[rows] = begin[rows, None] * (basis @ x.T).T
+        return maps
+
+    x = np.ones(shape)
+    y, J = _linearized(model, maps_of(x), basis, parameters, begin[rows], space, at_quadrature)
+    penalty, weights = _penalty(prior, J, shape)
+
+    def objective_of(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+        r = space.whiten(measured - y)
+        d = x - (prior.expected if prior else 0.0)
+        return float(r @ r + np.einsum("p,pb,bc,pc->", weights, d, penalty, d))
+
+    objective = objective_of(x, y)
+    freedom = max(int(space.freedom.sum()), 1)
+    history = [_record(objective, space.whiten(measured - y), freedom, 0.0)]
+    reason, converged = f"stopped after {settings.max_iterations} iterations without converging", False
+    factor = _factor(J, penalty, weights)
+    for iteration in range(settings.max_iterations):
+        progress(iteration / settings.max_iterations, f"iteration {iteration + 1}, misfit {history[-1]['chi']:.3g}")
+        if iteration:
+            y, J = _linearized(model, maps_of(x), basis, parameters, begin[rows], space, at_quadrature)
+            factor = _factor(J, penalty, weights)
+        pull = weights[:, None] * ((x - (prior.expected if prior else 0.0)) @ penalty)
+        step = linalg.cho_solve(factor, J.T @ space.whiten(measured - y) - pull.ravel()).reshape(shape)
+        for length in (1.0, 0.5, 0.25, 0.125, 0.0625):
+            trial = np.clip(x + length * step, settings.floor, highest)
+            predicted = model.measure(maps_of(trial), at_quadrature=at_quadrature).real
+            reached = objective_of(trial, predicted)
+            if reached < objective:
+                break
+        else:
+            reason, converged = "no shorter step lowers the misfit: at the minimum that can be reached", True
+            break
+        change = (objective - reached) / objective
+        x, y, objective = trial, predicted, reached
+        history.append(_record(objective, space.whiten(measured - y), freedom, length))
+        if change < settings.stop_change:
+            reason, converged = f"the last step lowered the misfit by {change:.2%}", True
+            break
+    progress(1.0, reason)
+    covariance = linalg.cho_solve(factor, np.eye(x.size))
+    return GaussNewtonResult(x, y, covariance, tuple(history), reason, converged)
+
+
+def _linearized(
+    model: ForwardModel,
+    maps: NDArray[np.float64],
+    basis: sparse.csr_array,
+    parameters: tuple[str, ...],
+    scale: NDArray[np.float64],
+    space: DataSpace,
+    at_quadrature: bool,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the prediction (W, C) and the whitened Jacobian (M, P * B) in units of the start tissue."""
+    y, J = model.measure_with_jacobian(maps, basis, parameters, at_quadrature=at_quadrature)
+    J = J.real * scale[:, None]
+    return y.real, space.whiten(J.reshape(*y.shape, -1))
+
+
+def _penalty(
+    prior: Prior | None, J: NDArray[np.float64], shape: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return L^T L (B, B) and the weight of each map (P,)."""
+    if prior is None:
+        return np.zeros((shape[1], shape[1])), np.zeros(shape[0])
+    weights = np.full(shape[0], prior.weight)
+    if prior.relative:
+        weights = weights * (J**2).sum(axis=0).reshape(shape).max(axis=1)
+    return prior.matrix.T @ prior.matrix, weights
+
+
+def _factor(
+    J: NDArray[np.float64], penalty: NDArray[np.float64], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], bool]:
+    """Return the Cholesky factor of J^T J + weight L^T L; a trace of ridge keeps unseen combinations finite."""
+    H = J.T @ J
+    count = len(penalty)
+    for p, weight in enumerate(weights):
+        block = slice(p * count, (p + 1) * count)
+        H[block, block] += weight * penalty
+    H[np.diag_indices_from(H)] += 1e-9 * np.trace(H) / len(H)
+    return linalg.cho_factor(H, lower=True, overwrite_a=True)
+
+
+def _record(objective: float, residual: NDArray[np.float64], freedom: int, length: float) -> dict[str, float]:
+    return {"objective": objective, "chi": float(np.sqrt(residual @ residual / freedom)), "step": length}
