@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
+from BreastBiomarkersLib.errors import InputError
 from numpy.typing import NDArray
 from scipy import sparse
 
-from BreastBiomarkersLib.errors import InputError
 from NIRSTReconstructionLib.mesh import TriangleMesh
 
 SPEED_OF_LIGHT = 2.99792458e11
@@ -117,6 +117,22 @@ class DiffusionOperator:
         indptr = np.concatenate([[0], np.cumsum(np.bincount(columns, minlength=len(self.mesh.nodes)))])
         return rows[order].astype(np.int32), indptr.astype(np.int32), origin[order]
 
+    @cached_property
+    def field_values(self) -> tuple[sparse.csr_array, sparse.csr_array, sparse.csr_array]:
+        """Three (Q, N) matrices: a fluence at the nodes to its value, x-slope and y-slope at the integration points."""
+        quadrature, elements = self.mesh.quadrature, self.mesh.elements
+        columns = np.repeat(elements, len(quadrature.shapes), axis=0)
+        indptr = np.arange(0, columns.size + 1, columns.shape[1])
+        shape = (len(columns), len(self.mesh.nodes))
+
+        def place(values: NDArray[np.float64]) -> sparse.csr_array:
+            return sparse.csr_array(
+                (values.ravel(), columns.ravel(), indptr), shape=(len(columns), self.mesh.nodes.shape[0])
+            )
+
+        slopes = quadrature.gradients
+        return place(np.tile(quadrature.shapes, (len(elements), 1))), place(slopes[:, :, 0]), place(slopes[:, :, 1])
+
     def _rim_entries(self, keys: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the integrals of u v along the rim for every lower-triangle entry."""
         nodes, edges = self.mesh.nodes, self.mesh.boundary_edges
@@ -134,4 +150,4 @@ class DiffusionOperator:
         high = np.maximum(edges[:, first], edges[:, second])
         low = np.minimum(edges[:, first], edges[:, second])
         position = np.searchsorted(keys, low * len(nodes) + high)
-        return np.bincount(position.ravel(), weights=values.ravel(), minlength=len(keys))
+        return np.bincount(position.ravel(), weights=values.ravel(), minlength=len(keys)).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Triangle meshes of a plane through the breast: linear (P1) or quadratic (P2), with a curved rim where the body has one."""
+"""Triangle meshes of a plane through the breast: linear (P1) or quadratic (P2) with a curved rim."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from BreastBiomarkersLib.errors import InputError
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import cKDTree
-
-from BreastBiomarkersLib.errors import InputError
 
 MAX_NODES = 1_000_000
 """Largest mesh that is accepted; a plane needs a few thousand nodes."""
@@ -149,8 +148,7 @@ class TriangleMesh:
             raise InputError(f"Mesh element {element + 1} folds over itself at the curved rim. Use smaller elements.")
         gradients = np.einsum("qnr,mqrx->mqnx", slopes, np.linalg.inv(tangents))
         local, coefficients = _map_weights(np.tile(barycentric, (len(self.elements), 1)), self.order)
-        element = np.repeat(np.arange(len(self.elements)), len(weights))
-        interpolation = self._rows(element, local, coefficients)
+        interpolation = self._rows(np.repeat(np.arange(len(self.elements)), len(weights)), local, coefficients)
         return Quadrature(
             points.reshape(-1, 2),
             (0.5 * determinant * weights).ravel(),
@@ -350,7 +348,7 @@ def _shape_slopes(barycentric: NDArray[np.float64], order: int) -> NDArray[np.fl
 
 
 def _map_weights(barycentric: NDArray[np.float64], order: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return local nodes (n, 3) and convex weights (n, 3) that interpolate a map linearly (order 2: on sub-triangles)."""
+    """Return local nodes (n, 3) and convex weights (n, 3): linear interpolation, for order 2 on the sub-triangles."""
     clipped = np.clip(barycentric, 0.0, None)
     clipped = clipped / clipped.sum(axis=1, keepdims=True)
     if order == 1:

@@ -6,9 +6,9 @@ import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
+from BreastBiomarkersLib.errors import InputError
 from numpy.typing import NDArray
 
-from BreastBiomarkersLib.errors import InputError
 from NIRSTReconstructionLib.mesh import TriangleMesh
 
 MAX_CHANNELS = 100_000

@@ -6,9 +6,8 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
 from BreastBiomarkersLib.errors import InputError
+from numpy.typing import ArrayLike, NDArray
 
 MAP_NAMES = ("hbo", "hbr", "water", "lipid", "scatter_amplitude", "scatter_power")
 """Rows of a maps array."""
