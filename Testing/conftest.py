@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from BreastBiomarkersLib.volume import Volume
+from host.fixtures import slicer_host  # noqa: F401, a fixture
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -66,7 +66,10 @@ class Scene:
         logic.SetMRMLScene(self.node)
         logic.SetSliceLogics(vtk.vtkCollection())
         logic.SetViewLogics(vtk.vtkCollection())
-        for factory in (slicer.vtkMRMLSliceViewDisplayableManagerFactory, slicer.vtkMRMLThreeDViewDisplayableManagerFactory):
+        for factory in (
+            slicer.vtkMRMLSliceViewDisplayableManagerFactory,
+            slicer.vtkMRMLThreeDViewDisplayableManagerFactory,
+        ):
             factory.GetInstance().SetMRMLApplicationLogic(logic)
         crosshair = slicer.vtkMRMLCrosshairNode()
         crosshair.SetCrosshairName("default")
@@ -122,7 +125,10 @@ class Scene:
             self.logics[name].SetMRMLApplicationLogic(None)
         self._remote_io.RemoveDataIOFromScene()
         self._remote_io.SetMRMLScene(None)
-        for factory in (slicer.vtkMRMLSliceViewDisplayableManagerFactory, slicer.vtkMRMLThreeDViewDisplayableManagerFactory):
+        for factory in (
+            slicer.vtkMRMLSliceViewDisplayableManagerFactory,
+            slicer.vtkMRMLThreeDViewDisplayableManagerFactory,
+        ):
             factory.GetInstance().SetMRMLApplicationLogic(None)
         self.application_logic.SetMRMLScene(None)
         self.logics.clear()
