@@ -16,6 +16,8 @@ from BreastBiomarkersLib.points import read_points
 from BreastBiomarkersLib.progress import Progress, portion
 from BreastBiomarkersLib.volume import SUFFIXES, read_volume, write_volume
 
+from WeakSegmentLib.breast_parameters import DIAMETER_RANGE_MM, KINDS, BreastPhantomSettings
+from WeakSegmentLib.breast_phantom import simulate_breast_cohort
 from WeakSegmentLib.metrics import score
 from WeakSegmentLib.points import ExtremePoints
 from WeakSegmentLib.segmentation import Click, segment_by_random_walk
@@ -31,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser with all commands."""
     parser = argparse.ArgumentParser(prog="python -m WeakSegmentLib", description="Lesion masks from six points.")
     commands = parser.add_subparsers(metavar="command", required=True)
-    for add_command in (_add_segment,):
+    for add_command in (_add_segment, _add_simulate):
         add_command(commands)
     return parser
 
@@ -157,3 +159,30 @@ def _settings(options: argparse.Namespace) -> Settings:
         flags = ", ".join("--" + name.replace("_", "-") for name in foreign)
         raise InputError(f"The method '{options.method}' has no {flags}. Leave it out, or use --method random-walk.")
     return METHODS[options.method](**given)
+
+
+def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "Simulate breast DCE-MRI cases with known lesion and tissues."
+    parser = commands.add_parser(
+        "simulate",
+        help=text,
+        description=text + " Each case is a folder of pre.nrrd, post1.nrrd and so on, lesion.nrrd, tissue.nrrd, "
+        "points.mrk.json and case.json. Run again after an interruption, it goes on where it stopped.",
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the case folders")
+    parser.add_argument("--cases", type=int, default=1, metavar="N", help="number of cases (default 1)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the first case; the next has S + 1")
+    parser.add_argument("--small", action="store_true", help="voxels of 1.6 x 1 x 1 mm, about 60 x 120 x 110 of them")
+    parser.add_argument("--kind", choices=("any", *KINDS), default="any", help="kind of lesion (default any: drawn)")
+    low, high = DIAMETER_RANGE_MM
+    parser.add_argument(
+        "--diameter", type=float, metavar="MM", help=f"lesion diameter, {low:g} to {high:g} mm (default drawn)"
+    )
+    command_line.add_json_option(parser)
+    parser.set_defaults(handler=_simulate)
+
+
+def _simulate(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    settings = BreastPhantomSettings(options.small, options.kind, options.diameter)
+    written = simulate_breast_cohort(options.output, settings, options.cases, options.seed, progress)
+    return {"cases": options.cases, "written": written, "already_there": options.cases - written}

@@ -16,7 +16,7 @@ from scipy.ndimage import binary_dilation, binary_fill_holes, gaussian_filter
 from WeakSegmentLib.points import ExtremePoints
 from WeakSegmentLib.posterior import unmix
 from WeakSegmentLib.pseudo_mask import Label, make_pseudo_mask
-from WeakSegmentLib.random_walk import Graph, Marker, noise_scaled_graph, repeat_walk
+from WeakSegmentLib.random_walk import Marker, noise_scaled_graph, published_graph, repeat_walk
 from WeakSegmentLib.scribbles import cheapest_path
 from WeakSegmentLib.settings import PublishedSettings, RandomWalkSettings
 from WeakSegmentLib.working_grid import WorkingGrid
@@ -195,13 +195,8 @@ def walk_as_published(
     _require_background(markers, volume)
 
     scaled = (image - image.min()) / image.max()
-    rate = -settings.beta / (10 * float(scaled.std(dtype=np.float64)))
-    conductances = [
-        np.exp(rate * (np.diff(scaled, axis=axis) / volume.spacing[axis]) ** 2) + settings.min_conductance
-        for axis in range(3)
-    ]
     walk = repeat_walk(
-        Graph.from_conductances(*conductances),
+        published_graph(scaled, volume.spacing, settings.beta, settings.min_conductance),
         markers,
         np.zeros_like(markers),
         settings.repetitions,

@@ -50,12 +50,15 @@ class Graph:
         Sum of the six conductances of each padded voxel.
     strides : tuple of 3 int
         Steps to the next voxel along K, J and I in the flattened padded grid.
+    odd : (N,) ndarray of bool
+        Whether k + j + i is odd: neighbors differ.
     """
 
     shape: tuple[int, int, int]
     links: NDArray[np.float32]
     degree: NDArray[np.float32]
     strides: tuple[int, int, int]
+    odd: NDArray[np.bool_]
 
     @classmethod
     def from_conductances(
@@ -71,7 +74,9 @@ class Graph:
         degree[1:] += links[0, :-1]
         degree[:, 1:] += links[1, :, :-1]
         degree[:, :, 1:] += links[2, :, :, :-1]
-        return cls((k, j, i), links.reshape(3, -1), degree.ravel(), ((j + 2) * (i + 2), i + 2, 1))
+        strides = ((j + 2) * (i + 2), i + 2, 1)
+        odd = (np.arange(k + 2)[:, None, None] + np.arange(j + 2)[:, None] + np.arange(i + 2)) % 2 == 1
+        return cls((k, j, i), links.reshape(3, -1), degree.ravel(), strides, odd.ravel())
 
     def neighbors(self, voxels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the six neighbors (n, 6) of padded flat voxel indices and the conductances (n, 6) to them."""
@@ -109,6 +114,24 @@ def noise_scaled_graph(
     scale = (spacing.min() / spacing) ** 2
     conductances = [
         (np.exp(-0.5 * (np.diff(image, axis=axis) / sigma) ** 2) + MIN_CONDUCTANCE) * scale[axis] for axis in range(3)
+    ]
+    return Graph.from_conductances(*conductances)
+
+
+def published_graph(
+    image: NDArray[np.float32], spacing: NDArray[np.float64], beta: float, min_conductance: float
+) -> Graph:
+    """Return the graph of scikit-image's random walker, which Zhong and Wang (MICCAI 2023) use.
+
+    Notes
+    -----
+    w = exp(-beta d^2 / (10 sd h^2)) + min_conductance with d the intensity difference of neighbors, h their distance
+    in mm and sd the standard deviation of the image. So links grow with the spacing, and since it is sd and not its
+    square, they depend on the intensity scale.
+    """
+    rate = -beta / (10 * float(image.std(dtype=np.float64)))
+    conductances = [
+        np.exp(rate * (np.diff(image, axis=axis) / spacing[axis]) ** 2) + min_conductance for axis in range(3)
     ]
     return Graph.from_conductances(*conductances)
 
@@ -167,8 +190,8 @@ def solve(
     (2006), doi 10.1109/TPAMI.2006.233; Saad, Iterative Methods for Sparse Linear Systems, 2nd ed., section 12.4.
     """
     padded = np.pad(markers, 1, constant_values=Marker.BACKGROUND)
-    unknown = padded == Marker.UNKNOWN
-    red, black = (np.flatnonzero(unknown & parity) for parity in _parities(padded.shape))
+    unknown = padded.ravel() == Marker.UNKNOWN
+    red, black = np.flatnonzero(unknown & graph.odd), np.flatnonzero(unknown & ~graph.odd)
     fixed = (padded.ravel() == Marker.TUMOR).astype(np.float32)
     aim = None if target is None else np.pad(target, 1).ravel()
 
@@ -300,9 +323,3 @@ def repeat_walk(
         )
     assert score is not None
     return Walk(score, solves)
-
-
-def _parities(shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    k, j, i = (np.arange(n) for n in shape)
-    odd = (k[:, None, None] + j[:, None] + i) % 2 == 1
-    return odd, ~odd
