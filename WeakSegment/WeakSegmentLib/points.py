@@ -58,7 +58,7 @@ class ExtremePoints:
         ------
         InputError
             If there are not six points, two coincide, one lies outside the image, or together they do not span a box
-            of three voxels along each axis with a low and a high end.
+            of three voxels along each axis, or none marks one of its ends.
         """
         positions = np.asarray(points_ras, dtype=np.float64).reshape(-1, 3)
         names = [f"Extreme point {n + 1}" for n in range(len(positions))]
@@ -75,13 +75,13 @@ class ExtremePoints:
                     f"The six points span {side} voxel(s) of '{volume.name}' from {low} to {high}; at least "
                     f"{MIN_EXTENT_VOXELS} are needed. Place these two points on the lesion's first and last slice."
                 )
-        order = _assign_ends(voxels)
-        for axis in range(3):
-            low, high = order[2 * axis : 2 * axis + 2]
-            if voxels[low, axis] >= voxels[high, axis]:
+        order, outward = _assign_ends(voxels)
+        for end in range(6):
+            if outward[end] <= 0:
+                role = axis_roles[end // 2][end % 2]
                 raise InputError(
-                    f"No two points mark the {axis_roles[axis][0]} and {axis_roles[axis][1]} end: {names[low]} and "
-                    f"{names[high]} are left for them but lie the wrong way round. Place one point at each end."
+                    f"No point marks the {role} end: {names[order[end]]} is left for it but lies in the other half of "
+                    "the box of all six. Place one point at each of the six ends."
                 )
         roles = tuple(role for pair in axis_roles for role in pair)
         return cls(voxels[order], positions[order], roles, tuple(int(n) for n in order))
@@ -162,10 +162,14 @@ def _axis_roles(volume: Volume) -> list[tuple[str, str]]:
     return roles
 
 
-def _assign_ends(voxels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the row of the point for each end so that together they lie farthest out, in units of the box."""
+def _assign_ends(voxels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the row of the point for each end, chosen so that together they lie farthest out, and how far each does.
+
+    Ends are K low, K high, J low, ...; 1 is on that face of the box, 0 in the middle, -1 on the opposite face.
+    """
     low, high = voxels.min(axis=0), voxels.max(axis=0)
-    outward = (2 * voxels - low - high) / (high - low)  # (6, 3) in [-1, 1]
-    gain = np.stack([-outward, outward], axis=-1).reshape(6, 6)  # ends: K low, K high, J low, ...
-    rows, ends = linear_sum_assignment(-gain)
-    return rows[np.argsort(ends)]
+    position = (2 * voxels - low - high) / (high - low)
+    outward = np.stack([-position, position], axis=-1).reshape(6, 6)  # rows points, columns ends
+    rows, ends = linear_sum_assignment(-outward)
+    order = rows[np.argsort(ends)]
+    return order, outward[order, np.arange(6)]
