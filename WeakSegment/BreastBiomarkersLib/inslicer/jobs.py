@@ -16,6 +16,7 @@ from typing import Any
 
 import qt
 import slicer
+from slicer.i18n import tr as _
 
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.progress import Cancelled, Progress
@@ -32,14 +33,18 @@ class PanelJob:
         Its text is swapped to Cancel while a job runs; the module connects its click to `toggle`.
     bar : QProgressBar
         Shown while a job runs; the message stands in its text.
+    lock : callable, optional
+        Called with True when a job starts and with False when it ended, to lock what must not change meanwhile.
     """
 
-    def __init__(self, button: Any, bar: Any) -> None:
+    def __init__(self, button: Any, bar: Any, lock: Callable[[bool], None] | None = None) -> None:
         self.button = button
         self.bar = bar
         self.running = False
+        self._lock = lock
         self._text = button.text
         self._stop: Callable[[], None] | None = None
+        self._closed = False
         bar.setVisible(False)
 
     def toggle(self, start: Callable[[], None]) -> None:
@@ -53,6 +58,11 @@ class PanelJob:
         """Ask the running job to stop; nothing happens when none runs."""
         if self._stop is not None:
             self._stop()
+
+    def close(self) -> None:
+        """Cancel, and leave the widgets alone from now on: they are about to be deleted."""
+        self.cancel()
+        self._closed = True
 
     def run(self, work: Callable[[Progress], Any]) -> Any:
         """Run `work` in this process, keeping the window alive between its progress reports.
@@ -77,7 +87,7 @@ class PanelJob:
         try:
             return work(report)
         except Cancelled:
-            slicer.util.showStatusMessage("Cancelled", 3000)
+            slicer.util.showStatusMessage(_("Cancelled"), 3000)
             return None
         finally:
             self._end()
@@ -90,9 +100,12 @@ class PanelJob:
 
         def finished(status: int, output: str, message: str) -> None:
             self._end()
-            if status == 0:
+            if child.cancelled or self._closed:
+                slicer.util.showStatusMessage(_("Cancelled"), 3000)
+            elif status == 0:
                 done(json.loads(output))
-            elif not child.cancelled:
+            else:
+                message = message.removeprefix(f"python -m {module}: ")
                 slicer.util.errorDisplay(message or f"{module} ended with status {status}.")
 
         child = ChildProcess(module, [*arguments, "--json"], self._show, finished)
@@ -105,18 +118,25 @@ class PanelJob:
 
     def _begin(self, stop: Callable[[], None]) -> None:
         self.running, self._stop = True, stop
-        self.button.text = "Cancel"
-        self.bar.setValue(0)
+        self.button.text = _("Cancel")
+        self._show(0.0, "")
         self.bar.setVisible(True)
+        if self._lock is not None:
+            self._lock(True)
 
     def _show(self, fraction: float, message: str) -> None:
-        self.bar.setValue(round(100 * fraction))
-        self.bar.setFormat(f"{message} %p%")
+        if not self._closed:
+            self.bar.setValue(round(100 * fraction))
+            self.bar.setFormat(f"{message} %p%")
 
     def _end(self) -> None:
         self.running, self._stop = False, None
+        if self._closed:
+            return
         self.button.text = self._text
         self.bar.setVisible(False)
+        if self._lock is not None:
+            self._lock(False)
 
 
 class ChildProcess:
@@ -146,7 +166,7 @@ class ChildProcess:
     def start(self) -> None:
         """Start the child; raises OSError if that fails."""
         environment = dict(os.environ)
-        environment["PYTHONPATH"] = os.pathsep.join([*_package_folders(), environment.get("PYTHONPATH", "")])
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [*_package_folders(), environment.get("PYTHONPATH")]))
         grouped: dict[str, Any] = {"start_new_session": True}
         if os.name == "nt":
             grouped = {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined]

@@ -30,6 +30,15 @@ def volume_from_node(node: Any, role: str = "image") -> Volume:
     InputError
         If nothing is selected, or the node holds no voxels, several components, or lies under a non-linear transform.
     """
+    grid = grid_from_node(node, role)
+    return grid.with_array(slicer.util.arrayFromVolume(node).copy())
+
+
+def grid_from_node(node: Any, role: str = "image") -> Volume:
+    """Return the place of a scalar volume node in world RAS, with zeros that take no memory for its voxels.
+
+    Parameters and errors are those of `volume_from_node`.
+    """
     if node is None:
         raise InputError(f"No {role} is selected. Choose a volume.")
     name = node.GetName()
@@ -40,7 +49,8 @@ def volume_from_node(node: Any, role: str = "image") -> Volume:
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
     ijk_to_world = local_to_world(node) @ slicer.util.arrayFromVTKMatrix(matrix)
-    return Volume(slicer.util.arrayFromVolume(node).copy(), ijk_to_world, name)
+    shape = node.GetImageData().GetDimensions()[::-1]
+    return Volume(np.broadcast_to(np.uint8(0), shape), ijk_to_world, name)
 
 
 def local_to_world(node: Any) -> NDArray[np.float64]:
