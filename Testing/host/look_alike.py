@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import shiboken6
+from vtkmodules.vtkCommonCore import vtkWeakReference
 
 from . import pythonqt
 
@@ -51,6 +52,28 @@ class LookAlike:
         for connection in pythonqt.own_connections(self, signature):
             connection.relay(*args)
 
+    def listen(self, sender: LookAlike, signature: str, method: str) -> None:
+        """Call a method of this object on an own signal of another, without keeping this object alive."""
+        this = weakref.ref(self)
+
+        def call(*args: Any) -> None:
+            receiver = this()
+            if receiver is not None and shiboken6.isValid(receiver):
+                getattr(receiver, method)(*(pythonqt.unwrap(a) for a in args))
+
+        pythonqt.listen(sender, signature, call)
+
+
+class WeakReference:
+    """Pointer to a VTK object that does not keep it alive; Python's own weakref follows the wrapper, not the object."""
+
+    def __init__(self, target: Any = None):
+        self._reference = vtkWeakReference()
+        self._reference.Set(target)
+
+    def __call__(self) -> Any:
+        return self._reference.Get()
+
 
 class Observers:
     """VTK observers of one widget: they keep neither the widget nor the observed object alive."""
@@ -59,12 +82,12 @@ class Observers:
         """Call the method named `react` of `widget`, without arguments, on each observed event."""
         self._widget = weakref.ref(widget)
         self._react = react
-        self._observed: list[tuple[weakref.ref, int]] = []
+        self._observed: list[tuple[WeakReference, int]] = []
 
     def observe(self, observed: Any, *events: Any) -> None:
         """Observe events of a VTK object from now on."""
-        for event in events:
-            self._observed.append((weakref.ref(observed), observed.AddObserver(event, self._callback())))
+        for event in events if observed is not None else ():
+            self._observed.append((WeakReference(observed), observed.AddObserver(event, self._callback())))
 
     def release(self) -> None:
         """Remove all observers."""

@@ -722,6 +722,11 @@ def _connect(native_object: QtCore.QObject, signature: str, *target: Any) -> boo
     return True
 
 
+def listen(sender: QtCore.QObject, signature: str, function: Callable[..., Any]) -> None:
+    """Connect a function to a signal that a look-alike emits itself, for use between look-alikes."""
+    connections_of(sender).append(Connection(signature, (function,), Relay(function)))
+
+
 def _slot_function(signature: str, target: tuple) -> Callable[..., Any] | None:
     if len(target) == 1 and callable(target[0]):
         return target[0]
