@@ -72,6 +72,13 @@ class Fibers:
             return PlaneFit(Plane(np.eye(4)), 0.0, 0.0)
         return plane_from_points(self.positions)
 
+    def distance_from(self, plane: Plane) -> PlaneFit:
+        """Return a given plane with the distances of the fiber tips from it; planar fibers are in it by definition."""
+        if self.planar:
+            return PlaneFit(plane, 0.0, 0.0)
+        off = plane.to_plane(self.positions)[1]
+        return PlaneFit(plane, float(np.sqrt(np.mean(off**2))), float(np.abs(off).max()))
+
     def all_channels(self, shortest_mm: float = 5.0) -> NDArray[np.int64]:
         """Return every source-detector pair (C, 2), counted from 1, at least `shortest_mm` apart.
 
@@ -87,6 +94,8 @@ class Fibers:
     def optodes(self, plane: Plane, channels: NDArray[np.int64]) -> Optodes:
         """Return the fibers projected onto a plane, with the channels (C, 2) counted from 1.
 
+        Planar fibers are taken to be in the plane's own coordinates.
+
         Raises
         ------
         InputError
@@ -99,6 +108,8 @@ class Fibers:
                     f"The data name {kind} {', '.join(map(str, beyond[:8]))}, but '{self.name}' has only {count} "
                     f"{kind}s. Give the positions that belong to these data."
                 )
+        if self.planar:
+            return Optodes(self.sources[:, :2], self.detectors[:, :2], channels - 1)
         return Optodes(plane.to_plane(self.sources)[0], plane.to_plane(self.detectors)[0], channels - 1)
 
 

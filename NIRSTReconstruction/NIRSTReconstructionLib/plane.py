@@ -95,7 +95,7 @@ class PlaneFit(NamedTuple):
         if self.rms_mm <= OUT_OF_PLANE_WARNING_MM:
             return ""
         return (
-            f"The fibers lie {self.rms_mm:.1f} mm (root mean square, at most {self.largest_mm:.1f} mm) off their best "
+            f"The fibers lie {self.rms_mm:.1f} mm (root mean square, at most {self.largest_mm:.1f} mm) off the "
             f"plane, more than {OUT_OF_PLANE_WARNING_MM:g} mm: a planar model misrepresents the light paths."
         )
 

@@ -1,0 +1,452 @@
+"""The whole method: measured light and, where there is one, an MRI in; chromophore maps and their residual out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from BreastBiomarkersLib.errors import InputError
+from BreastBiomarkersLib.progress import Progress, ignore_progress, portion
+from BreastBiomarkersLib.volume import Volume
+from numpy.typing import NDArray
+from scipy import ndimage, sparse
+
+from NIRSTReconstructionLib.basis import Basis, MeshBasis, RegionBasis
+from NIRSTReconstructionLib.bulk import TYPICAL_TISSUE, BulkFit, fit_bulk
+from NIRSTReconstructionLib.calibration import (
+    GAINS,
+    DataSpace,
+    calibrate,
+    check_distances,
+    data_space,
+    fit_homogeneous,
+)
+from NIRSTReconstructionLib.fibers import Fibers
+from NIRSTReconstructionLib.forward import ForwardModel
+from NIRSTReconstructionLib.gauss_newton import GaussNewtonResult, GaussNewtonSettings, Prior, gauss_newton
+from NIRSTReconstructionLib.measurements import Measurements
+from NIRSTReconstructionLib.meshing import Contour, fill_contour, spline_contour
+from NIRSTReconstructionLib.optodes import place_optodes
+from NIRSTReconstructionLib.plane import Plane, distance_to_polygon, sample_volume, slice_grid
+from NIRSTReconstructionLib.regularization import dri_matrix, laplacian_matrix, normalized_gray, tikhonov_matrix
+from NIRSTReconstructionLib.spectra import MAP_NAMES, Spectra, Tissue
+
+METHODS = ("tikhonov", "dri", "soft-prior", "hard-prior")
+DEFAULT_WEIGHTS = {"tikhonov": 0.01, "dri": 0.1, "soft-prior": 0.1, "hard-prior": 1 / 1.5**2}
+RIM_MM = 2.5
+"""So near the skin the MRI is part air; its gray value is replaced by the body's median there."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ReconstructionSettings:
+    """Choices of one reconstruction.
+
+    Attributes
+    ----------
+    method : str
+        "tikhonov": smooth towards the bulk, no MRI. "dri": nodes of equal MRI gray value belong together. "soft-prior":
+        nodes of one region of a segmentation are drawn together. "hard-prior": one value per region.
+    weight : float or None
+        Strength of the regularization, relative as in `gauss_newton.Prior`; for "hard-prior" 1 / variance of a
+        region's value in units of the bulk value. None: the method's default (`DEFAULT_WEIGHTS`).
+    gains : str
+        "auto", or what is unknown about the instrument (`calibration.GAINS`). "auto" projects fiber gains out unless a
+        reference measurement calibrates them.
+    parameters : tuple of str
+        Maps to reconstruct.
+    start : Tissue
+        Where the bulk fit begins; its scattering is kept.
+    noise : float or None
+        Relative standard deviation of the amplitudes, replacing that of the file.
+    reference_scatter : (float, float) or None
+        Scatter amplitude (mm^-1) and power of the reference phantom; None: those of `start`.
+    dri_sigma : float
+        See `regularization.dri_matrix`.
+    element_size_mm, basis_size_mm : float
+        Triangle sides of the forward mesh (quadratic) and of the reconstruction mesh (linear).
+    optode_tolerance_mm : float
+        Fibers farther from the body's outline are refused.
+    refractive_index, boundary_convention, source_model
+        See `ForwardModel`.
+    iteration : GaussNewtonSettings
+    """
+
+    method: str = "tikhonov"
+    weight: float | None = None
+    gains: str = "auto"
+    parameters: tuple[str, ...] = ("hbo", "hbr", "water")
+    start: Tissue = TYPICAL_TISSUE
+    noise: float | None = None
+    reference_scatter: tuple[float, float] | None = None
+    dri_sigma: float = 0.08
+    element_size_mm: float = 3.6
+    basis_size_mm: float = 3.6
+    optode_tolerance_mm: float = 5.0
+    refractive_index: float = 1.33
+    boundary_convention: str = "fresnel"
+    source_model: str = "line"
+    iteration: GaussNewtonSettings = field(default_factory=GaussNewtonSettings)
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"There is no method '{self.method}'; choose one of {', '.join(METHODS)}.")
+        if self.gains not in ("auto", *GAINS):
+            raise InputError(f"Unknown gain treatment '{self.gains}'; choose one of auto, {', '.join(GAINS)}.")
+        if self.weight is not None and not self.weight > 0:
+            raise InputError(f"The regularization weight is {self.weight}; it must be positive.")
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """Chromophore maps in a plane, and what to judge them by.
+
+    Attributes
+    ----------
+    plane : Plane
+    outline_mm : (n, 2) ndarray
+        The body's outline, in-plane.
+    basis : Basis
+    coefficients : (P, B) ndarray
+        Maps in units of the bulk tissue.
+    covariance : (P * B, P * B) ndarray
+        Of the coefficients, given the prior (see `GaussNewtonResult`).
+    bulk : BulkFit
+    model : ForwardModel
+    measurements : Measurements
+        As fitted (calibrated), on the model's channels.
+    space : DataSpace
+    predicted : (W, C) ndarray
+        Modeled log amplitude.
+    history, reason, converged
+        See `GaussNewtonResult`.
+    settings : ReconstructionSettings
+    gains : str
+        What was assumed about the instrument.
+    remarks : tuple of str
+        What was left out, and warnings.
+    """
+
+    plane: Plane
+    outline_mm: NDArray[np.float64]
+    basis: Basis
+    coefficients: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+    bulk: BulkFit
+    model: ForwardModel
+    measurements: Measurements
+    space: DataSpace
+    predicted: NDArray[np.float64]
+    history: tuple[dict[str, float], ...]
+    reason: str
+    converged: bool
+    settings: ReconstructionSettings
+    gains: str
+    remarks: tuple[str, ...]
+
+    def maps_at(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the maps (6, n) of `spectra.MAP_NAMES` (uM, fraction, mm^-1) at in-plane points of the body."""
+        maps = self.bulk.tissue.maps(len(points_mm))
+        at = self.basis.at(points_mm)
+        for name, x in zip(self.settings.parameters, self.coefficients, strict=True):
+            maps[MAP_NAMES.index(name)] *= at @ x
+        return maps
+
+    @property
+    def residual(self) -> NDArray[np.float64]:
+        """(W, C) measured minus modeled log amplitude, after the gains that were projected out; NaN where inactive."""
+        return self.space.residual(self.measurements.log_amplitude - self.predicted)
+
+    @property
+    def residual_rms(self) -> NDArray[np.float64]:
+        """(W,) root-mean-square residual of the log amplitude (0.02 is 2 % of the light), gains counted as fitted."""
+        squared = np.nansum(self.residual**2, axis=1)
+        return np.sqrt(squared / np.maximum(self.space.freedom, 1))
+
+    @property
+    def chi(self) -> NDArray[np.float64]:
+        """(W,) root-mean-square residual in units of the noise; about 1 where model and noise are right."""
+        squared = np.nansum((self.residual / self.space.sd) ** 2, axis=1)
+        return np.sqrt(squared / np.maximum(self.space.freedom, 1))
+
+    def summary(self) -> dict[str, Any]:
+        """Return what belongs into a result file: settings, table, bulk, residuals, history; JSON-able."""
+        settings = asdict(self.settings)
+        settings["weight"] = self.settings.weight or DEFAULT_WEIGHTS[self.settings.method]
+        freedom = self.space.freedom
+        return {
+            "method": self.settings.method,
+            "extinction_table": self.model.spectra.table_name,
+            "model": self.model.describe(),
+            "gains": self.gains,
+            "settings": settings,
+            "bulk": {**asdict(self.bulk.tissue), "sd": self.bulk.sd, "chi": self.bulk.chi},
+            "wavelengths_nm": self.measurements.wavelengths_nm.tolist(),
+            "values_used": int(self.measurements.active.sum()),
+            "values_total": int(self.measurements.active.size),
+            "degrees_of_freedom": freedom.tolist(),
+            "residual_rms": self.residual_rms.tolist(),
+            "chi": self.chi.tolist(),
+            "history": list(self.history),
+            "reason": self.reason,
+            "converged": self.converged,
+            "plane_to_ras": self.plane.plane_to_ras.tolist(),
+            "remarks": list(self.remarks),
+        }
+
+
+def reconstruct(
+    measurements: Measurements,
+    fibers: Fibers,
+    contour: Contour,
+    spectra: Spectra,
+    settings: ReconstructionSettings | None = None,
+    *,
+    plane: Plane | None = None,
+    reference: Measurements | None = None,
+    images: Sequence[Volume] = (),
+    regions: Volume | None = None,
+    progress: Progress = ignore_progress,
+) -> Reconstruction:
+    """Return the chromophore maps that explain measured amplitudes, guided by an MRI or a segmentation if given.
+
+    Steps: mesh of the outline, finer at the fibers; calibration (`reference`) or projection of fiber gains; bulk fit;
+    Gauss-Newton from the bulk with the method's regularization.
+
+    Parameters
+    ----------
+    measurements : Measurements
+    fibers : Fibers
+    contour : Contour
+        Outline of the body in the plane, mm.
+    spectra : Spectra
+        Extinction at (at least) the measured wavelengths.
+    settings : ReconstructionSettings, optional
+    plane : Plane, optional
+        The image plane; default: least-squares plane of the fibers. A warning is kept if the fibers lie off it.
+    reference : Measurements, optional
+        The same instrument on a homogeneous phantom of the same outline.
+    images : sequence of Volume
+        MR images for "dri".
+    regions : Volume, optional
+        Segmentation for "soft-prior" and "hard-prior" (a lesion mask is one), and to scale the gray values of "dri".
+    progress : Progress
+
+    Raises
+    ------
+    InputError
+        If inputs do not fit together; the message says what to do.
+    """
+    settings = settings or ReconstructionSettings()
+    fit = fibers.fitted_plane() if plane is None else fibers.distance_from(plane)
+    remarks = [*measurements.remarks, *([fit.warning] if fit.warning else [])]
+
+    progress(0.0, "building the mesh")
+    measured = measurements if settings.noise is None else measurements.with_noise(settings.noise)
+    model = _model(measured, fibers, fit.plane, contour, spectra, settings)
+    gains = settings.gains if settings.gains != "auto" else "fibers" if reference is None else "none"
+    if reference is not None:
+        progress(0.08, "calibrating on the phantom")
+        reference = reference if settings.noise is None else reference.with_noise(settings.noise)
+        measured = _calibrated(measured, reference, model, settings)
+    remarks += [remark for remark in measured.remarks if remark not in remarks]
+    space = data_space(measured, gains)
+    check_distances(measured, model.optodes)
+
+    bulk = fit_bulk(
+        model, measured.log_amplitude, space, settings.start, settings.parameters, portion(progress, 0.1, 0.2)
+    )
+    basis, prior = _basis_and_prior(settings, model, contour, fit.plane, images, regions)
+    exact = isinstance(basis, RegionBasis)
+    matrix = basis.at(model.mesh.quadrature.points if exact else model.mesh.nodes)
+    progress(0.2, f"{settings.method}: {basis.count} unknowns per chromophore")
+    result = gauss_newton(
+        model,
+        measured.log_amplitude,
+        space,
+        sparse.csr_array(matrix),
+        bulk.tissue,
+        settings.parameters,
+        prior,
+        settings.iteration,
+        portion(progress, 0.2, 1.0),
+        at_quadrature=exact,
+    )
+    if not result.converged:
+        remarks.append(f"Not converged: {result.reason}.")
+    return _finished(result, basis, bulk, model, measured, space, fit.plane, contour, settings, gains, remarks)
+
+
+def contour_through_fibers(fibers: Fibers, plane: Plane) -> Contour:
+    """Return the smooth closed curve through the detectors, for bodies whose outline is known only at the fibers.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than six detectors or they leave more than a third of the circumference without a fiber.
+    """
+    points = plane.to_plane(fibers.detectors)[0]
+    if len(points) < 6:
+        raise InputError(f"{len(points)} detectors do not define an outline. Give an MRI with a plane, or a mesh.")
+    center = points.mean(axis=0)
+    angles = np.sort(np.arctan2(*(points - center).T[::-1]))
+    gap = float(np.max(np.diff(np.append(angles, angles[0] + 2 * np.pi))))
+    if gap > 2 * np.pi / 3:
+        raise InputError(
+            f"The fibers leave {np.rad2deg(gap):.0f} degrees of the circumference open, so they do not define the "
+            "body's outline. Give an MRI with a plane, or a mesh."
+        )
+    order = np.argsort(np.arctan2(*(points - center).T[::-1]))
+    return spline_contour(points[order])
+
+
+def gray_values(
+    image: Volume, plane: Plane, outline_mm: NDArray[np.float64], points_mm: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the gray values of an MRI at in-plane points, smoothed by 1 mm, with the air at the rim kept out.
+
+    Points within `RIM_MM` of the outline get the median of the body, so that partial volume with air does not look
+    like a tissue of its own.
+
+    Raises
+    ------
+    InputError
+        If the image covers less than 90 % of the body in the plane.
+    """
+    grid = slice_grid(plane, outline_mm)
+    values = sample_volume(image, plane.to_ras(grid.points_mm)).reshape(grid.shape)
+    body = (distance_to_polygon(grid.points_mm, outline_mm) < 0).reshape(grid.shape)
+    known = body & np.isfinite(values)
+    if known.sum() < 0.9 * body.sum():
+        raise InputError(
+            f"'{image.name}' covers only {known.sum() / max(body.sum(), 1):.0%} of the body in the plane. Do MRI, "
+            "plane and fibers belong to the same exam and coordinate system?"
+        )
+    share = ndimage.gaussian_filter(known.astype(np.float64), 1.0 / grid.pixel_mm)
+    smooth = ndimage.gaussian_filter(np.where(known, values, 0.0), 1.0 / grid.pixel_mm) / np.maximum(share, 1e-6)
+    at = (points_mm - grid.first_mm).T[::-1] / grid.pixel_mm
+    gray = ndimage.map_coordinates(smooth, at, order=1, mode="nearest")
+    rim = distance_to_polygon(points_mm, outline_mm) > -RIM_MM
+    gray[rim] = np.median(gray[~rim]) if (~rim).any() else np.median(gray)
+    return gray
+
+
+def _model(
+    measured: Measurements,
+    fibers: Fibers,
+    plane: Plane,
+    contour: Contour,
+    spectra: Spectra,
+    settings: ReconstructionSettings,
+) -> ForwardModel:
+    at = [int(np.argmin(np.abs(spectra.wavelengths_nm - nm))) for nm in measured.wavelengths_nm]
+    missing = measured.wavelengths_nm[np.abs(spectra.wavelengths_nm[at] - measured.wavelengths_nm) > 0.01]
+    if missing.size:
+        raise InputError(
+            f"The extinction '{spectra.table_name}' has no row for {', '.join(f'{nm:g}' for nm in missing)} nm, which "
+            "was measured. Choose another table."
+        )
+    chosen = replace(spectra, wavelengths_nm=spectra.wavelengths_nm[at], extinction=spectra.extinction[at])
+    optodes = fibers.optodes(plane, measured.channels)
+    mesh = fill_contour(contour, settings.element_size_mm, refine_at=optodes.detectors)
+    musp = float(chosen.musp(settings.start.maps(1)).mean())
+    return ForwardModel(
+        mesh,
+        place_optodes(mesh, optodes, musp, settings.optode_tolerance_mm),
+        chosen,
+        refractive_index=settings.refractive_index,
+        boundary_convention=settings.boundary_convention,
+        source_model=settings.source_model,
+    )
+
+
+def _calibrated(
+    measured: Measurements, reference: Measurements, model: ForwardModel, settings: ReconstructionSettings
+) -> Measurements:
+    reference = reference.at_wavelengths(measured.wavelengths_nm).at_channels(measured.channels)
+    amplitude, power = settings.reference_scatter or (settings.start.scatter_amplitude, settings.start.scatter_power)
+    musp = model.spectra.musp(Tissue(0, 0, 0, 0, amplitude, power).maps(1))[:, 0]
+    fit = fit_homogeneous(reference, model, musp)
+    calibrated = calibrate(measured, reference, fit.log_amplitude)
+    listed = ", ".join(f"{value:.4f}" for value in fit.mua)
+    return calibrated.remarking(
+        f"Calibrated on '{reference.name}': mua {listed} 1/mm fitted with musp {amplitude:g} 1/mm at "
+        f"{model.spectra.scatter_reference_nm:g} nm, power {power:g}; residual {fit.rms.mean():.3f}."
+    )
+
+
+def _basis_and_prior(
+    settings: ReconstructionSettings,
+    model: ForwardModel,
+    contour: Contour,
+    plane: Plane,
+    images: Sequence[Volume],
+    regions: Volume | None,
+) -> tuple[Basis, Prior]:
+    weight = settings.weight or DEFAULT_WEIGHTS[settings.method]
+    if settings.method in ("soft-prior", "hard-prior") and regions is None:
+        raise InputError(f"The method {settings.method} needs a segmentation: give the lesion mask or a label map.")
+    if settings.method == "dri" and not images:
+        raise InputError("The method dri needs an MRI. Give one, or use tikhonov.")
+    if settings.method == "hard-prior":
+        assert regions is not None
+        segmented = RegionBasis(regions, plane, model.mesh.quadrature.points)
+        if segmented.count < 2:
+            raise InputError(
+                f"The segmentation '{regions.name}' has one region only in the image plane, so a hard prior is the "
+                "bulk fit. Does the plane pass through the lesion?"
+            )
+        return segmented, Prior(tikhonov_matrix(segmented.count), 1.0, weight, relative=False)
+    basis = MeshBasis(fill_contour(contour, settings.basis_size_mm, order=1))
+    nodes = basis.mesh.nodes
+    outline = contour.samples[1]
+    if settings.method == "tikhonov":
+        return basis, Prior(tikhonov_matrix(basis.count), 1.0, weight)
+    if settings.method == "soft-prior":
+        assert regions is not None
+        numbers = RegionBasis(regions, plane, model.mesh.quadrature.points).number_at(nodes)
+        return basis, Prior(laplacian_matrix(numbers), 0.0, weight)
+    lesion = None
+    if regions is not None:
+        lesion = sample_volume(regions, plane.to_ras(nodes), nearest=True, outside=0.0) > 0
+    gray = [normalized_gray(gray_values(image, plane, outline, nodes), lesion) for image in images]
+    return basis, Prior(dri_matrix(np.array(gray), settings.dri_sigma), 0.0, weight)
+
+
+def _finished(
+    result: GaussNewtonResult,
+    basis: Basis,
+    bulk: BulkFit,
+    model: ForwardModel,
+    measured: Measurements,
+    space: DataSpace,
+    plane: Plane,
+    contour: Contour,
+    settings: ReconstructionSettings,
+    gains: str,
+    remarks: list[str],
+) -> Reconstruction:
+    for remark in remarks:
+        _log.info(remark)
+    return Reconstruction(
+        plane=plane,
+        outline_mm=contour.samples[1],
+        basis=basis,
+        coefficients=result.coefficients,
+        covariance=result.covariance,
+        bulk=bulk,
+        model=model,
+        measurements=measured,
+        space=space,
+        predicted=result.predicted,
+        history=result.history,
+        reason=result.reason,
+        converged=result.converged,
+        settings=settings,
+        gains=gains,
+        remarks=tuple(remarks),
+    )
