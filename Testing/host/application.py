@@ -1,8 +1,8 @@
 """The application without windows: `start()` gives the one host of this process.
 
-It stands for ``Slicer --testing --no-main-window``: real MRML, real Qt widgets drawn off-screen behind PythonQt's rules,
-no layout manager. Whatever Slicer would print and swallow (an exception in a slot or observer, a VTK error) is kept and
-can be asserted on with `Host.problems`.
+It stands for ``Slicer --testing --no-main-window``: real MRML, real Qt widgets drawn off-screen behind PythonQt's
+rules, no layout manager. Whatever Slicer would print and swallow (an exception in a slot or observer, a VTK error) is
+kept and can be asserted on with `Host.problems`.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Host:
         return self.widget(name)
 
     def generic_module_test(self, name: str) -> None:
-        """Do what Slicer's generic test does to every module: make it, give it a foreign empty scene and the old one."""
+        """Do what Slicer's generic test does: make the module, give it a foreign empty scene, then the old one."""
         module = self._scripted(name)
         if not module.proxy.logic():
             raise AssertionError(f"{name} has no logic")
@@ -256,7 +256,9 @@ class Host:
 
         for name in reversed(list(self._modules.scripted)):
             self.unload_module(name)
+        self._scene.end_states()
         self.close_scene()
+        self._scene.reset_views()
         QtCore.QSettings().clear()
         while QtWidgets.QApplication.overrideCursor() is not None:
             QtWidgets.QApplication.restoreOverrideCursor()

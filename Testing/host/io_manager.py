@@ -115,7 +115,12 @@ class IOManager:
         if node is None or not node.IsA("vtkMRMLStorableNode"):
             _fail(messages, f"No writer found to write file {path} of type {fileType}")
             return False
-        if node.GetStorageNode() is None and not node.AddDefaultStorageNode(path):
+        if node.IsA("vtkMRMLTextNode"):
+            # Short texts are kept in the scene file unless a file is asked for.
+            node.SetForceCreateStorageNode(node.CreateStorageNodeAlways)
+        if node.GetStorageNode() is None:
+            node.AddDefaultStorageNode(path)
+        if node.GetStorageNode() is None:
             _fail(messages, f"Node {parameters['nodeID']} cannot be stored in {path}")
             return False
         return self._write(node, node.GetStorageNode(), path, parameters, messages)
@@ -245,6 +250,7 @@ class IOManager:
 
     def _load_text(self, path: str, parameters: dict, messages) -> Iterable:
         node = self._scene.AddNewNodeByClass("vtkMRMLTextNode", _base_name(path))
+        node.SetForceCreateStorageNode(node.CreateStorageNodeAlways)
         node.AddDefaultStorageNode(path)
         if node.GetStorageNode().ReadData(node):
             return (node,)

@@ -12,6 +12,8 @@ from PySide6 import QtCore
 
 # Complaints of the off-screen platform, which no module can avoid.
 HARMLESS_QT = ("This plugin does not support",)
+# MRML says this whenever it reads a scene saved after the views were turned to an oblique volume.
+HARMLESS_VTK = ("GetSliceOrientationPreset: invalid orientation preset name: Reformat",)
 
 
 class Messages:
@@ -43,8 +45,9 @@ class Messages:
 
         @vtk.calldata_type(vtk.VTK_STRING)
         def keep(_caller: object, _event: str, text: str) -> None:
-            self.vtk.append(text.strip())
-            print(text.strip(), file=sys.stderr)
+            if not any(harmless in text for harmless in HARMLESS_VTK):
+                self.vtk.append(text.strip())
+                print(text.strip(), file=sys.stderr)
 
         self._tags = [window.AddObserver(event, keep) for event in ("ErrorEvent", "WarningEvent")]
         vtk.vtkOutputWindow.SetInstance(window)
@@ -65,9 +68,10 @@ class Messages:
         self.observer_errors.clear()
 
     def _keep_qt(self, kind: QtCore.QtMsgType, _context: object, text: str) -> None:
+        if text.startswith(HARMLESS_QT):
+            return
         print(text, file=sys.stderr)
-        informative = kind in (QtCore.QtMsgType.QtDebugMsg, QtCore.QtMsgType.QtInfoMsg)
-        if not informative and not text.startswith(HARMLESS_QT):
+        if kind not in (QtCore.QtMsgType.QtDebugMsg, QtCore.QtMsgType.QtInfoMsg):
             self.qt.append(text)
 
     def _keep_exception(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -33,6 +33,16 @@ MODULES = (
     ("Data", "Data", "vtkSlicerDataModuleLogic"),
 )
 SLICE_VIEWS = (("Red", "Axial"), ("Yellow", "Sagittal"), ("Green", "Coronal"))
+# What the data module shows.
+HIERARCHY_CLASSES = (
+    "vtkMRMLDisplayableNode",
+    "vtkMRMLTableNode",
+    "vtkMRMLTextNode",
+    "vtkMRMLPlotChartNode",
+    "vtkMRMLPlotSeriesNode",
+    "vtkMRMLSequenceNode",
+    "vtkMRMLSequenceBrowserNode",
+)
 
 
 class Scene:
@@ -55,8 +65,14 @@ class Scene:
         self._remote_io = self._make_remote_io(temporary)
         slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self.node, True)
         self._slice_logics = self.application_logic.GetSliceLogics()
-        for name, orientation in SLICE_VIEWS:
-            self._add_slice_view(name, orientation)
+        for name, _ in SLICE_VIEWS:
+            self._add_slice_view(name)
+        self.reset_views()
+        self._observers = [
+            self.node.AddObserver(self.node.NodeAddedEvent, self._add_to_hierarchy),
+            self.node.AddObserver(self.node.EndImportEvent, self._add_imported_to_hierarchy),
+            self.node.AddObserver(self.node.NodeAboutToBeRemovedEvent, self._remove_from_hierarchy),
+        ]
 
     def _make_application_logic(self, home: Path, temporary: Path) -> slicer.vtkSlicerApplicationLogic:
         logic = slicer.vtkSlicerApplicationLogic()
@@ -95,19 +111,59 @@ class Scene:
         logic.AddDataIOToScene()
         return logic
 
-    def _add_slice_view(self, name: str, orientation: str) -> None:
+    def _add_slice_view(self, name: str) -> None:
         logic = slicer.vtkMRMLSliceLogic()
         logic.SetMRMLApplicationLogic(self.application_logic)
         logic.SetMRMLScene(self.node)
-        slice_node = logic.AddSliceNode(name)
-        slice_node.SetOrientation(orientation)
-        slice_node.SetDimensions(256, 256, 1)
-        slice_node.SetFieldOfView(256.0, 256.0, 1.0)
+        logic.AddSliceNode(name)
         self._slice_logics.AddItem(logic)
+
+    def reset_views(self) -> None:
+        """Give the slice views the place, size and orientation that they have at the start."""
+        for name, orientation in SLICE_VIEWS:
+            slice_node = self.application_logic.GetSliceLogicByLayoutName(name).GetSliceNode()
+            slice_node.SetOrientation(orientation)
+            slice_node.SetSliceOrigin(0.0, 0.0, 0.0)
+            slice_node.SetDimensions(256, 256, 1)
+            slice_node.SetFieldOfView(256.0, 256.0, 1.0)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _add_to_hierarchy(self, _scene: object, _event: str, node: slicer.vtkMRMLNode) -> None:
+        """Give a new data node its item in the subject hierarchy, which in Slicer the Qt plugins do."""
+        if not self.node.IsImporting() and not self.node.IsClosing():
+            self._add_item(node)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _remove_from_hierarchy(self, _scene: object, _event: str, node: slicer.vtkMRMLNode) -> None:
+        if self.node.IsClosing() or not any(node.IsA(name) for name in HIERARCHY_CLASSES):
+            return
+        hierarchy = self.node.GetSubjectHierarchyNode()
+        item = hierarchy.GetItemByDataNode(node)
+        if item != hierarchy.GetInvalidItemID():
+            hierarchy.RemoveItem(item, False, False)
+
+    def _add_imported_to_hierarchy(self, _scene: object, _event: str) -> None:
+        for index in range(self.node.GetNumberOfNodes()):
+            self._add_item(self.node.GetNthNode(index))
+
+    def _add_item(self, node: slicer.vtkMRMLNode) -> None:
+        if node.GetHideFromEditors() or not any(node.IsA(name) for name in HIERARCHY_CLASSES):
+            return
+        hierarchy = self.node.GetSubjectHierarchyNode()
+        if hierarchy is not None and hierarchy.GetItemByDataNode(node) == hierarchy.GetInvalidItemID():
+            hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
 
     def clear(self) -> None:
         """Close the scene as the user does: what is no singleton goes, singletons fall back to their defaults."""
         self.node.Clear(0)
+
+    def end_states(self) -> None:
+        """End what a broken test has left open, so that the next one starts clean."""
+        node = self.node
+        for state in (node.BatchProcessState, node.ImportState, node.CloseState, node.RestoreState, node.SaveState):
+            for _ in range(10):
+                if node.IsBatchProcessing() or node.GetStates() & state == state:
+                    node.EndState(state)
 
     def is_balanced(self) -> bool:
         """Return whether every StartState of the scene met its EndState."""
@@ -115,6 +171,8 @@ class Scene:
 
     def delete(self) -> None:
         """Take the parts down in the reverse order; in any other order the interpreter may crash at its exit."""
+        for tag in self._observers:
+            self.node.RemoveObserver(tag)
         self.node.Clear(1)
         for index in range(self._slice_logics.GetNumberOfItems()):
             self._slice_logics.GetItemAsObject(index).SetMRMLScene(None)

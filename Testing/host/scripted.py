@@ -1,6 +1,6 @@
 """The base classes of scripted modules: module, widget, logic and test.
 
-Written from Slicer's documentation of `slicer.ScriptedLoadableModule`; installed under that name by `application.start`.
+Written from Slicer's documentation of `slicer.ScriptedLoadableModule`; `application.start` installs it there.
 """
 
 from __future__ import annotations

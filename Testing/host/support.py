@@ -69,9 +69,7 @@ def pip_uninstall(requirements: str | Sequence[str], **_options: Any) -> None:
 
 def _no_cli(name: str) -> Callable:
     def refuse(*_arguments: Any, **_keywords: Any) -> None:
-        raise NotImplementedError(
-            f"slicer.cli.{name}: Slicer runs its generic tests without CLI modules, so does this host"
-        )
+        raise NotImplementedError(f"slicer.cli.{name}: this host has no CLI modules, as Slicer in its generic tests")
 
     return refuse
 
@@ -166,9 +164,7 @@ class SampleDataLogic:
             for source in sources:
                 if source.sampleName == sampleName:
                     return source
-        raise KeyError(
-            f"No sample named {sampleName}; there are {[s.sampleName for v in cls.sources.values() for s in v]}"
-        )
+        raise KeyError(f"No sample named {sampleName}")
 
     def downloadSample(self, sampleName: str) -> Any:
         nodes = self.downloadSamples(sampleName)
