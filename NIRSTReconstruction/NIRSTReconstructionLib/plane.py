@@ -20,6 +20,7 @@ from scipy import ndimage
 OUT_OF_PLANE_WARNING_MM = 3.0
 """Root-mean-square distance of the fibers from their plane above which the result carries a warning."""
 MAX_PIXELS = 4_000_000
+_POINTS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -454,15 +455,21 @@ def even_polygon(polygon: NDArray[np.float64], step_mm: float) -> NDArray[np.flo
 
 def distance_to_polygon(points_mm: NDArray[Any], polygon: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return how far points (n, 2) are from a closed polygon (m, 2), negative inside, mm."""
-    points = np.asarray(points_mm, dtype=np.float64)[:, None]
-    start, stop = polygon[None], np.roll(polygon, -1, axis=0)[None]
+    points = np.atleast_2d(np.asarray(points_mm, dtype=np.float64))
+    pieces = [points[n : n + _POINTS_AT_ONCE] for n in range(0, len(points), _POINTS_AT_ONCE)]
+    return np.concatenate([_signed_distance(piece[:, None], polygon[None]) for piece in pieces])
+
+
+def _signed_distance(points: NDArray[np.float64], start: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the distance (n,) of points (n, 1, 2) from the polygon with corners `start` (1, m, 2)."""
+    stop = np.roll(start, -1, axis=1)
     edge = stop - start
     along = (((points - start) * edge).sum(-1) / np.maximum((edge**2).sum(-1), 1e-30)).clip(0, 1)
     distance = np.linalg.norm(start + along[..., None] * edge - points, axis=-1).min(axis=1)
     (x, y), (x0, y0), (x1, y1) = (np.moveaxis(a, -1, 0) for a in (points, start, stop))
     with np.errstate(divide="ignore", invalid="ignore"):
-        hit = ((y0 > y) != (y1 > y)) & (x < x0 + (y - y0) * (x1 - x0) / (y1 - y0))
-    return np.where(hit.sum(axis=1) % 2 == 1, -distance, distance)
+        crossed = ((y0 > y) != (y1 > y)) & (x < x0 + (y - y0) * (x1 - x0) / (y1 - y0))
+    return np.where(crossed.sum(axis=1) % 2 == 1, -distance, distance)
 
 
 def _frame(origin: NDArray[np.float64], first: NDArray[np.float64], normal: NDArray[np.float64]) -> Plane:

@@ -30,7 +30,7 @@ from NIRSTReconstructionLib.gauss_newton import GaussNewtonResult, GaussNewtonSe
 from NIRSTReconstructionLib.measurements import Measurements
 from NIRSTReconstructionLib.meshing import Contour, fill_contour, spline_contour
 from NIRSTReconstructionLib.optodes import place_optodes
-from NIRSTReconstructionLib.plane import Plane, distance_to_polygon, sample_volume, slice_grid
+from NIRSTReconstructionLib.plane import Plane, distance_to_polygon, even_polygon, sample_volume, slice_grid
 from NIRSTReconstructionLib.regularization import dri_matrix, laplacian_matrix, normalized_gray, tikhonov_matrix
 from NIRSTReconstructionLib.spectra import MAP_NAMES, Spectra, Tissue
 
@@ -403,7 +403,7 @@ def _basis_and_prior(
         return segmented, Prior(tikhonov_matrix(segmented.count), 1.0, weight, relative=False)
     basis = MeshBasis(fill_contour(contour, settings.basis_size_mm, order=1))
     nodes = basis.mesh.nodes
-    outline = contour.samples[1]
+    outline = even_polygon(contour.samples[1], 1.0)
     if settings.method == "tikhonov":
         return basis, Prior(tikhonov_matrix(basis.count), 1.0, weight)
     if settings.method == "soft-prior":
@@ -434,7 +434,7 @@ def _finished(
         _log.info(remark)
     return Reconstruction(
         plane=plane,
-        outline_mm=contour.samples[1],
+        outline_mm=even_polygon(contour.samples[1], 1.0),
         basis=basis,
         coefficients=result.coefficients,
         covariance=result.covariance,
