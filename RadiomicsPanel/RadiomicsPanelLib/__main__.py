@@ -1,0 +1,7 @@
+"""Run the command line: `python -m RadiomicsPanelLib`."""
+
+import sys
+
+from RadiomicsPanelLib.cli import main
+
+sys.exit(main())

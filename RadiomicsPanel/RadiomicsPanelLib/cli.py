@@ -1,0 +1,92 @@
+"""Command line: `python -m RadiomicsPanelLib extract ...`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from BreastBiomarkersLib import command_line
+from BreastBiomarkersLib.progress import Progress, portion
+
+from RadiomicsPanelLib.catalog import FAMILIES
+from RadiomicsPanelLib.extract import extract_all
+from RadiomicsPanelLib.roi import read_cases
+from RadiomicsPanelLib.settings import PRESETS, read_settings, write_settings
+from RadiomicsPanelLib.table import write_table
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all sub-commands."""
+    parser = argparse.ArgumentParser(prog="RadiomicsPanelLib", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    extracting = commands.add_parser("extract", help="compute the features of one or more segments of an image")
+    extracting.add_argument("--image", required=True, metavar="FILE", help="NRRD, NIfTI or MetaImage")
+    extracting.add_argument(
+        "--mask", required=True, metavar="FILE", help="label map; .seg.nrrd names are kept; its grid may differ"
+    )
+    extracting.add_argument("--label", type=int, metavar="N", help="only this label (default: every label but 0)")
+    extracting.add_argument(
+        "--settings",
+        default="mr",
+        metavar="PRESET_OR_FILE",
+        help=f"one of {', '.join(PRESETS)}, or a .json file (mm; intensities in the image's unit); default mr",
+    )
+    extracting.add_argument(
+        "--family",
+        action="append",
+        metavar="NAME",
+        help=f"only this family, may be repeated: {', '.join(family.name for family in FAMILIES)}",
+    )
+    extracting.add_argument(
+        "--output", required=True, metavar="FILE.csv", help="table; FILE.provenance.json is written beside it"
+    )
+    extracting.add_argument("--long", action="store_true", help="one row per value instead of one per segment")
+    command_line.add_json_option(extracting)
+    extracting.set_defaults(handler=_extract)
+
+    preset = commands.add_parser("settings", help="write a preset as a settings file to edit")
+    preset.add_argument("--preset", required=True, metavar="NAME", help=", ".join(PRESETS))
+    preset.add_argument("--output", required=True, metavar="FILE.json", help="settings file")
+    command_line.add_json_option(preset)
+    preset.set_defaults(handler=_write_settings)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    return command_line.run(build_parser(), arguments)
+
+
+def _extract(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    settings = read_settings(options.settings)
+    progress(0.0, "Reading")
+    cases = read_cases(options.image, options.mask, options.label)
+    extractions = extract_all(cases, settings, portion(progress, 0.05, 0.95), options.family)
+    beside = write_table(extractions, options.output, options.long)
+    progress(1.0, "Done")
+    return {
+        "output": options.output,
+        "provenance": str(beside),
+        "settings": settings.name,
+        "segments": [
+            {
+                "case": e.case,
+                "segment": e.segment,
+                "volume_mm3": e.preparation["morphological_volume_mm3"],
+                "voxels": e.preparation["intensity_voxels"],
+                "levels": e.preparation["level_count"],
+                "features": sum(v.value is not None for v in e.values),
+                "not_applicable": sum(v.value is None for v in e.values),
+                "notes": e.preparation["notes"],
+            }
+            for e in extractions
+        ],
+    }
+
+
+def _write_settings(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    settings = read_settings(options.preset)
+    write_settings(settings, options.output)
+    return {"output": options.output, "settings": settings.name}

@@ -1,0 +1,194 @@
+"""From cases and settings to feature values with their provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import scipy
+import SimpleITK as sitk
+from BreastBiomarkersLib.progress import Progress, ignore_progress, portion
+from BreastBiomarkersLib.volume import Volume
+
+from RadiomicsPanelLib.catalog import FEATURES, select_families
+from RadiomicsPanelLib.feature import Feature, NotApplicable
+from RadiomicsPanelLib.roi import Case, Roi, prepare_roi
+from RadiomicsPanelLib.settings import Settings, settings_to_dict
+
+VERSION = "0.1.0"
+
+
+@dataclass(frozen=True)
+class FeatureValue:
+    """One number, or why there is none.
+
+    Attributes
+    ----------
+    feature : Feature
+    aggregation : str
+        "" for features of the region, "2D", "2_5D" or "3D" for zonal ones, else one of `AGGREGATIONS`.
+    value : float or None
+        None if the feature is not applicable; then `note` says why.
+    unit, note : str
+    """
+
+    feature: Feature
+    aggregation: str
+    value: float | None
+    unit: str
+    note: str = ""
+
+    @property
+    def column(self) -> str:
+        """Name of the value's column in a wide table."""
+        return f"{self.feature.key}_{self.aggregation}" if self.aggregation else self.feature.key
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """All values of one segment in one (filtered) image.
+
+    Attributes
+    ----------
+    case, segment, filter : str
+    values : tuple of FeatureValue
+    preparation : dict
+        Source geometry and hashes, numbers of the preparation, notes.
+    settings : Settings
+    """
+
+    case: str
+    segment: str
+    filter: str
+    values: tuple[FeatureValue, ...]
+    preparation: dict[str, Any]
+    settings: Settings
+
+
+def compute_features(
+    roi: Roi, families: Sequence[str] | None = None, progress: Progress = ignore_progress
+) -> list[FeatureValue]:
+    """Return the values of all families (or the named ones) in the aggregations of the region's settings.
+
+    Raises
+    ------
+    InputError
+        If a family is unknown, or VTK is missing for shape features.
+    """
+    values = []
+    selected = select_families(families)
+    for n, family in enumerate(selected):
+        progress(n / len(selected), family.title)
+        prepared = family.prepare(roi, family.aggregations(roi.settings.aggregations))
+        for aggregation, objects in prepared.items():
+            for feature in family.features:
+                value, note = _mean_value(feature, objects)
+                unit = feature.unit.replace("I", roi.settings.intensity_unit) if "I" in feature.unit else feature.unit
+                values.append(FeatureValue(feature, aggregation, value, unit, note))
+    progress(1.0, "Features computed")
+    return values
+
+
+def extract(
+    case: Case, settings: Settings, progress: Progress = ignore_progress, families: Sequence[str] | None = None
+) -> Extraction:
+    """Return the features of one segment.
+
+    Raises
+    ------
+    InputError
+        As `prepare_roi` and `compute_features`.
+    """
+    progress(0.0, f"Preparing {case.segment}")
+    roi = prepare_roi(case, settings)
+    values = compute_features(roi, families, portion(progress, 0.1, 1.0))
+    preparation = {
+        "image": _describe(case.image),
+        "mask": _describe(case.mask) | {"label": case.label},
+        **roi.record,
+        "notes": list(roi.notes),
+    }
+    return Extraction(case.name, case.segment, "original", tuple(values), preparation, settings)
+
+
+def extract_all(
+    cases: Sequence[Case],
+    settings: Settings,
+    progress: Progress = ignore_progress,
+    families: Sequence[str] | None = None,
+) -> list[Extraction]:
+    """Return the features of several segments, in their order.
+
+    Raises
+    ------
+    InputError
+        For the first segment that cannot be measured, naming it.
+    """
+    return [
+        extract(case, settings, portion(progress, n / len(cases), (n + 1) / len(cases)), families)
+        for n, case in enumerate(cases)
+    ]
+
+
+def provenance(extractions: Sequence[Extraction]) -> dict[str, Any]:
+    """Return where the numbers come from, as plain data: versions, settings, preparation, meaning of each column."""
+    return {
+        "program": "BreastBiomarkers RadiomicsPanel",
+        "version": VERSION,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+            "SimpleITK": sitk.Version_VersionString(),
+        },
+        "settings": settings_to_dict(extractions[0].settings),
+        "segments": [{"case": e.case, "segment": e.segment, "filter": e.filter, **e.preparation} for e in extractions],
+        "columns": {
+            v.column: {
+                "category": v.feature.category,
+                "ibsi_code": v.feature.ibsi,
+                "standardized": v.feature.standardized,
+                "unit": v.unit,
+                "duplicate_of": v.feature.duplicate_of,
+                "reference": v.feature.reference,
+            }
+            for v in extractions[0].values
+        },
+        "catalog_size": len(FEATURES),
+    }
+
+
+def _mean_value(feature: Feature, objects: Sequence[Any]) -> tuple[float | None, str]:
+    """Return the mean over all matrices on which the feature is defined, or None, and a note."""
+    values, reason = [], ""
+    for prepared in objects:
+        try:
+            values.append(feature.compute(prepared))
+        except NotApplicable as status:
+            reason = str(status)
+    if not values:
+        return None, f"not applicable: {reason or 'no two voxels are neighbors'}"
+    mean = float(np.mean(values))
+    if not np.isfinite(mean):
+        return None, "not applicable: the intensities are too large to compute with"
+    if len(values) < len(objects):
+        return mean, f"mean of {len(values)} of {len(objects)} matrices; in the others {reason}"
+    return mean, ""
+
+
+def _describe(volume: Volume) -> dict[str, Any]:
+    digest = hashlib.sha256(np.ascontiguousarray(volume.array).data)
+    digest.update(volume.ijk_to_ras.tobytes())
+    return {
+        "name": volume.name,
+        "size_kji": list(volume.shape),
+        "spacing_kji_mm": volume.spacing.tolist(),
+        "ijk_to_ras": volume.ijk_to_ras.tolist(),
+        "sha256": digest.hexdigest(),
+    }

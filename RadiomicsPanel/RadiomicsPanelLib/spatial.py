@@ -1,0 +1,65 @@
+"""Spatial autocorrelation: are voxels near each other alike? Exact, by Fourier transform instead of all voxel pairs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from RadiomicsPanelLib.feature import NotApplicable
+
+
+class Autocorrelation(NamedTuple):
+    """Moran's I (1: alike, 0: unrelated, -1: opposite) and Geary's C (0: alike, 1: unrelated)."""
+
+    moran_i: float
+    geary_c: float
+
+
+def autocorrelation(
+    array: NDArray[np.float64], mask: NDArray[np.bool_], spacing_kji_mm: NDArray[np.float64]
+) -> Autocorrelation:
+    """Return Moran's I and Geary's C of the n voxels of a mask, with inverse distances as weights.
+
+    With deviations d from the mean and w = 1 / distance between voxels::
+
+        I = n / sum(w) * sum(w_ab d_a d_b) / sum(d^2)
+        C = (n - 1) / (2 sum(w)) * sum(w_ab (d_a - d_b)^2) / sum(d^2)
+
+    All sums over pairs are products of spectra, since w depends on the difference of positions alone.
+
+    Raises
+    ------
+    NotApplicable
+        If all voxels have one intensity.
+    """
+    values = array[mask]
+    deviations = np.where(mask, array, 0.0)
+    deviations[mask] -= values.mean()
+    squares = float(np.sum(deviations**2))
+    if squares <= (1e-12 * np.abs(values).max()) ** 2 * values.size:
+        raise NotApplicable("all voxels have one intensity")
+    # An even kernel may wrap around once: with a period of 2 (m - 1) the lags +-(m - 1) meet, where w is the same.
+    half = [fft.next_fast_len(max(n - 1, 1), real=True) for n in array.shape]
+    period = [2 * n for n in half]
+    steps = np.meshgrid(*(np.arange(n + 1) * s for n, s in zip(half, spacing_kji_mm, strict=True)), indexing="ij")
+    distances = np.sqrt(sum(s**2 for s in steps))
+    distances[0, 0, 0] = np.inf
+    octant = fft.dctn(1 / distances, type=1)  # the kernel's spectrum is real and even
+    k, j = (np.minimum(np.arange(n), n - np.arange(n)) for n in period[:2])
+    weights = octant[np.ix_(k, j)]
+    weights[..., 1:-1] *= 2  # the half of the spectrum that rfftn leaves out
+
+    def pair_sum(a: NDArray[np.complex128], b: NDArray[np.complex128]) -> float:
+        return float(np.sum(weights * (a.real * b.real + a.imag * b.imag))) / np.prod(period)
+
+    d = fft.rfftn(deviations, period)
+    one = fft.rfftn(mask.astype(float), period)
+    square = fft.rfftn(deviations**2, period)
+    total, products, spread = pair_sum(one, one), pair_sum(d, d), pair_sum(square, one)
+    n = values.size
+    return Autocorrelation(
+        n / total * products / squares, (n - 1) / (2 * total) * (2 * spread - 2 * products) / squares
+    )
