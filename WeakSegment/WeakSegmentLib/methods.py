@@ -11,7 +11,7 @@ from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.progress import Progress, portion
 from BreastBiomarkersLib.volume import Volume
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, binary_fill_holes, gaussian_filter
+from scipy.ndimage import binary_dilation, binary_fill_holes, gaussian_filter, label
 
 from WeakSegmentLib.points import ExtremePoints
 from WeakSegmentLib.posterior import unmix
@@ -96,11 +96,11 @@ def walk_on_posterior(
     """Return the lesion by this extension's method: scribbles on the intensity posterior, noise-scaled walker."""
     grid = WorkingGrid.around(points, volume.shape, volume.spacing, settings.longest_side)
     image = grid.coarsen(crop_intensities(volume, pre, grid.crop))
-    box, radius = grid.box_mask(), grid.ellipsoid_radius()
+    in_box, radius = grid.box_mask(), grid.ellipsoid_radius()
 
     progress(0.02, "Comparing intensities inside and outside")
-    outside = ~box | (radius > settings.background_radius)
-    posterior = unmix(image, box & (radius < 1), outside)
+    outside = ~in_box | (radius > settings.background_radius)
+    posterior = unmix(image, in_box & (radius < 1), outside)
     likely = gaussian_filter(posterior.probability, settings.path_smoothing_voxels)
     excluding = settings.exclude_non_enhancing and posterior.contrast > settings.exclusion_min_contrast
 
@@ -108,9 +108,9 @@ def walk_on_posterior(
     scribbles = _draw_scribbles(grid, 1 + settings.path_weight * (1 - likely), settings)
     pinned = _pinned_markers(grid, volume, points, clicks, settings)
     markers = np.full(grid.shape, Marker.UNKNOWN, dtype=np.int8)
-    markers[outside & (radius > settings.background_radius)] = Marker.BACKGROUND
+    markers[radius > settings.background_radius] = Marker.BACKGROUND
     if excluding:
-        markers[box & (likely < settings.exclusion_below)] = Marker.BACKGROUND
+        markers[in_box & (likely < settings.exclusion_below)] = Marker.BACKGROUND
     markers[scribbles] = Marker.TUMOR
     markers[~grid.box_mask(grow=settings.background_margin_voxels)] = Marker.BACKGROUND
     _require_background(markers, volume)
@@ -131,10 +131,14 @@ def walk_on_posterior(
 
     progress(0.95, "Writing the mask on the image grid")
     score = grid.refine(walk.score)
-    labels = make_pseudo_mask(
-        score, _box_on_crop(points, grid.crop, 0), settings.tumor_above, settings.background_below
-    )
-    mask = (score > settings.segment_above) & _box_on_crop(points, grid.crop, 1)
+    box = _box_on_crop(points, grid.crop)
+    labels = make_pseudo_mask(score, box, settings.tumor_above, settings.background_below)
+    grown = _box_on_crop(points, grid.crop, grow=1)  # a click one slice off costs most on lesions of three slices
+    mask = np.zeros(score.shape, dtype=bool)
+    mask[grown] = score[grown] > settings.segment_above
+    clicked = np.zeros(score.shape, dtype=bool)
+    clicked[tuple(_voxels_of_clicks(volume, grid.crop, [click for click in clicks if not click.tumor]).T)] = True
+    mask[grown] |= _holes(mask[grown], but_not=clicked[grown])
     notes = {
         "contrast": posterior.contrast,
         "non_enhancing_excluded": bool(excluding),
@@ -142,7 +146,7 @@ def walk_on_posterior(
         "working_shape": list(grid.shape),
         "solves": walk.solves,
     }
-    return CropResult(grid.crop, binary_fill_holes(mask), labels, score, posterior.contrast, notes)
+    return CropResult(grid.crop, mask, labels, score, posterior.contrast, notes)
 
 
 def walk_as_published(
@@ -204,7 +208,7 @@ def walk_as_published(
         settings.background_below,
         progress=portion(progress, 0.3, 0.98),
     )
-    labels = make_pseudo_mask(walk.score, _box_on_crop(points, crop, 0), settings.tumor_above, None)
+    labels = make_pseudo_mask(walk.score, _box_on_crop(points, crop), settings.tumor_above, None)
     return CropResult(crop, labels == Label.TUMOR, labels, walk.score, None, {"solves": walk.solves})
 
 
@@ -253,14 +257,29 @@ def _pinned_markers(
     return pinned
 
 
-def _box_on_crop(points: ExtremePoints, crop: tuple[slice, ...], grow: int) -> NDArray[np.bool_]:
-    """Return True on the crop inside the box, grown by a number of image voxels."""
-    inside = np.zeros([s.stop - s.start for s in crop], dtype=bool)
+def _voxels_of_clicks(volume: Volume, crop: tuple[slice, ...], clicks: Sequence[Click]) -> NDArray[np.int64]:
+    """Return the voxels (n, 3) of the clicks that lie on the crop, as indices into it."""
+    positions = np.array([click.position_ras for click in clicks]).reshape(-1, 3)
+    voxels = np.rint(volume.points_to_ijk(positions)[:, ::-1]).astype(np.int64)
+    on_crop = [(voxels[:, a] >= s.start) & (voxels[:, a] < s.stop) for a, s in enumerate(crop)]
+    return voxels[np.all(on_crop, axis=0)] - [s.start for s in crop]
+
+
+def _holes(mask: NDArray[np.bool_], but_not: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the holes of a mask, except those that hold a given voxel."""
+    holes: NDArray[np.bool_] = binary_fill_holes(mask) & ~mask
+    if (holes & but_not).any():
+        numbers, _ = label(holes)
+        holes &= ~np.isin(numbers, numbers[holes & but_not])
+    return holes
+
+
+def _box_on_crop(points: ExtremePoints, crop: tuple[slice, ...], grow: int = 0) -> tuple[slice, ...]:
+    """Return the box as an index into the crop, grown by a number of image voxels."""
     origin = np.array([s.start for s in crop])
     low = np.maximum(0, points.box_start_kji - grow - origin)
     high = points.box_stop_kji + grow - origin
-    inside[tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))] = True
-    return inside
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
 
 
 def _require_background(markers: NDArray[np.int8], volume: Volume) -> None:

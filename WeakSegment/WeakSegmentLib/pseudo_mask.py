@@ -17,22 +17,23 @@ class Label(IntEnum):
 
 
 def make_pseudo_mask(
-    score: NDArray[np.float32], box: NDArray[np.bool_], tumor_above: float, background_below: float | None
+    score: NDArray[np.float32], box: tuple[slice, ...], tumor_above: float, background_below: float | None
 ) -> NDArray[np.uint8]:
     """Return `Label` values: outside the box background, inside it tumor, background or unlabeled by the score.
 
     Parameters
     ----------
     score : (K, J, I) ndarray, in [0, 1]
-    box : (K, J, I) ndarray of bool
+    box : tuple of 3 slice
     tumor_above : float
         Inside the box, scores above are tumor.
     background_below : float or None
         Inside the box, scores up to this are background; None leaves all that is not tumor unlabeled.
     """
-    labels = np.full(score.shape, Label.UNLABELED, dtype=np.uint8)
-    labels[score > tumor_above] = Label.TUMOR
+    inside = np.full(score[box].shape, Label.UNLABELED, dtype=np.uint8)
+    inside[score[box] > tumor_above] = Label.TUMOR
     if background_below is not None:
-        labels[score <= background_below] = Label.BACKGROUND
-    labels[~box] = Label.BACKGROUND
+        inside[score[box] <= background_below] = Label.BACKGROUND
+    labels = np.full(score.shape, Label.BACKGROUND, dtype=np.uint8)
+    labels[box] = inside
     return labels
