@@ -126,9 +126,7 @@ class DiffusionOperator:
         shape = (len(columns), len(self.mesh.nodes))
 
         def place(values: NDArray[np.float64]) -> sparse.csr_array:
-            return sparse.csr_array(
-                (values.ravel(), columns.ravel(), indptr), shape=(len(columns), self.mesh.nodes.shape[0])
-            )
+            return sparse.csr_array((values.ravel(), columns.ravel(), indptr), shape=shape)
 
         slopes = quadrature.gradients
         return place(np.tile(quadrature.shapes, (len(elements), 1))), place(slopes[:, :, 0]), place(slopes[:, :, 1])

@@ -218,6 +218,8 @@ class ForwardModel:
             raise InputError(
                 f"The {MAP_NAMES[row]} map holds {maps[row].min():.4g} {MAP_UNITS[row]}; it must not be negative."
             )
+        if maps[4].min() <= 0:
+            raise InputError("The scatter_amplitude map is zero or negative somewhere; diffusion needs scattering.")
         return maps if at_quadrature else self._to_quadrature(maps)
 
     def _to_quadrature(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -275,7 +277,7 @@ def _check_optical(
                 "not percent, 1/mm not 1/cm."
             )
     if musp.min() == 0:
-        raise InputError("The reduced scattering is zero somewhere; diffusion needs scattering. Check the amplitude.")
+        raise InputError("The reduced scattering is zero somewhere; diffusion needs scattering.")
     return mua, 1 / (3 * (mua + musp))
 
 

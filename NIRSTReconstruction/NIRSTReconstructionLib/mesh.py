@@ -221,18 +221,23 @@ class TriangleMesh:
         edges = self.boundary_edges
         start, end = self.nodes[edges[:, 0]], self.nodes[edges[:, 1]]
         bulge = self.nodes[edges[:, 2]] - 0.5 * (start + end) if self.order == 2 else np.zeros_like(start)
-        samples = np.linspace(0.0, 1.0, 9)
+        samples = np.linspace(0.0, 1.0, 5)
         curve = _edge_points(start[:, None], end[:, None], bulge[:, None], samples[None, :, None])
-        nearest = ((points[:, None, None] - curve) ** 2).sum(axis=-1).reshape(len(points), -1).argmin(axis=1)
-        edge, t = nearest // len(samples), samples[nearest % len(samples)]
-        p, q, b = start[edge], end[edge], bulge[edge]
+        squares = ((points[:, None, None] - curve) ** 2).sum(axis=-1)
+        edge = squares.min(axis=2).argsort(axis=1)[:, :3]  # neighbors share their end, so more than one must be tried
+        t = samples[np.take_along_axis(squares.argmin(axis=2), edge, axis=1)][..., None]
+        p, q, b, target = start[edge], end[edge], bulge[edge], points[:, None]
         for _ in range(_CURVE_ITERATIONS):
-            tangent = (q - p) + 4 * (1 - 2 * t[:, None]) * b
-            offset = points - _edge_points(p, q, b, t[:, None])
-            t = np.clip(t + (offset * tangent).sum(axis=1) / (tangent**2).sum(axis=1), 0.0, 1.0)
-        projected = _edge_points(p, q, b, t[:, None])
+            tangent = (q - p) + 4 * (1 - 2 * t) * b
+            offset = target - _edge_points(p, q, b, t)
+            along = (offset * tangent).sum(axis=-1, keepdims=True) / (tangent**2).sum(axis=-1, keepdims=True)
+            t = np.clip(t + along, 0.0, 1.0)
+        found = _edge_points(p, q, b, t)
+        best = np.linalg.norm(target - found, axis=-1).argmin(axis=1)
+        rows = np.arange(len(points))
+        projected, edge, t = found[rows, best], edge[rows, best], t[rows, best]
         normals = self._boundary_vertex_normals
-        normal = (1 - t[:, None]) * normals[edges[edge, 0]] + t[:, None] * normals[edges[edge, 1]]
+        normal = (1 - t) * normals[edges[edge, 0]] + t * normals[edges[edge, 1]]
         normal /= np.linalg.norm(normal, axis=1, keepdims=True)
         return projected, normal, np.linalg.norm(points - projected, axis=1)
 

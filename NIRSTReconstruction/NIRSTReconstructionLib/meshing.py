@@ -261,10 +261,11 @@ def _rim_parameters(
     fixed = contour.corners % 1.0
     if refine_at is not None:
         optodes = contour.project(np.atleast_2d(refine_at))
-        apart = np.abs(optodes[:, None] - fixed[None, :]) if len(fixed) else np.ones((len(optodes), 1))
+        apart = np.abs(optodes[:, None] - fixed[None, :]) if len(fixed) else np.full((len(optodes), 1), 0.5)
         near_corner = np.minimum(apart, 1 - apart).min(axis=1) * contour.length_mm < 0.3 * size(contour.curve(optodes))
         fixed = np.concatenate([fixed, optodes[~near_corner]])
-    fixed = np.unique(np.round(fixed, 9)) if len(fixed) else np.zeros(1)
+    fixed = np.sort(fixed) if len(fixed) else np.zeros(1)
+    fixed = fixed[np.diff(fixed, prepend=-1.0) > 1e-9]
     at_fixed = np.interp(fixed, knots, travelled)
     marks = []
     for first, last in zip(at_fixed, np.append(at_fixed[1:], at_fixed[0] + travelled[-1]), strict=True):
