@@ -347,7 +347,7 @@ def body_mask(volume: Volume, threshold: float | None = None) -> Volume:
     return volume.with_array(np.stack([ndimage.binary_fill_holes(s) for s in largest]), f"{volume.name} body")
 
 
-def body_contour(mask: Volume, plane: Plane, step_mm: float = 2.0, rounding_mm: float = 5.0) -> NDArray[np.float64]:
+def body_contour(mask: Volume, plane: Plane, step_mm: float = 2.0, rounding_mm: float = 6.0) -> NDArray[np.float64]:
     """Return the outline of a body mask in a plane.
 
     Of several pieces the largest is taken; holes are ignored. Where the image ends inside the body, its edge closes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -67,8 +68,10 @@ class ReconstructionSettings:
         Scatter amplitude (mm^-1) and power of the reference phantom; None: those of `start`.
     dri_sigma : float
         See `regularization.dri_matrix`.
-    element_size_mm, basis_size_mm : float
-        Triangle sides of the forward mesh (quadratic) and of the reconstruction mesh (linear).
+    element_size_mm : float
+        Triangle side of the forward mesh (quadratic elements, finer at the fibers).
+    basis_nodes : int
+        About how many nodes the reconstruction mesh has (linear elements). The data hold some 160 independent numbers.
     optode_tolerance_mm : float
         Fibers farther from the body's outline are refused.
     refractive_index, boundary_convention, source_model
@@ -85,7 +88,7 @@ class ReconstructionSettings:
     reference_scatter: tuple[float, float] | None = None
     dri_sigma: float = 0.08
     element_size_mm: float = 3.6
-    basis_size_mm: float = 3.6
+    basis_nodes: int = 470
     optode_tolerance_mm: float = 5.0
     refractive_index: float = 1.33
     boundary_convention: str = "fresnel"
@@ -97,6 +100,10 @@ class ReconstructionSettings:
             raise InputError(f"There is no method '{self.method}'; choose one of {', '.join(METHODS)}.")
         if self.gains not in ("auto", *GAINS):
             raise InputError(f"Unknown gain treatment '{self.gains}'; choose one of auto, {', '.join(GAINS)}.")
+        if not 20 <= self.basis_nodes <= 5000:
+            raise InputError(
+                f"A reconstruction mesh of {self.basis_nodes} nodes was asked for; 20 to 5000 are possible."
+            )
         if self.weight is not None and not self.weight > 0:
             raise InputError(f"The regularization weight is {self.weight}; it must be positive.")
 
@@ -401,7 +408,8 @@ def _basis_and_prior(
                 "bulk fit. Does the plane pass through the lesion?"
             )
         return segmented, Prior(tikhonov_matrix(segmented.count), 1.0, weight, relative=False)
-    basis = MeshBasis(fill_contour(contour, settings.basis_size_mm, order=1))
+    size_mm = math.sqrt(model.mesh.area_mm2 / settings.basis_nodes * 2 / math.sqrt(3))  # equilateral triangles
+    basis = MeshBasis(fill_contour(contour, size_mm, order=1))
     nodes = basis.mesh.nodes
     outline = even_polygon(contour.samples[1], 1.0)
     if settings.method == "tikhonov":
