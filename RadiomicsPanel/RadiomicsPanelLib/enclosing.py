@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
+from RadiomicsPanelLib.feature import NotApplicable
+
 _MVEE_TOLERANCE = 1e-5
-_MVEE_STEPS = 20_000
+_MVEE_STEPS = 100_000
 
 
 def minimum_box(hull: ConvexHull) -> NDArray[np.float64]:
@@ -18,7 +20,9 @@ def minimum_box(hull: ConvexHull) -> NDArray[np.float64]:
     height times the area of the outline, until none can be better.
     """
     points = hull.points[hull.vertices]
-    normals, facet_of = np.unique(np.round(hull.equations[:, :3], 9), axis=0, return_inverse=True)
+    rounded = np.round(hull.equations[:, :3], 9)
+    leading = rounded[np.arange(len(rounded)), np.argmax(rounded != 0, axis=1)]
+    normals, facet_of = np.unique(rounded * np.sign(leading)[:, None], axis=0, return_inverse=True)  # n and -n are one
     areas = np.bincount(facet_of.ravel(), weights=_triangle_areas(hull.points[hull.simplices]))
     edges, sides = _ridges(hull)
     directions = hull.points[edges[:, 0]] - hull.points[edges[:, 1]]
@@ -49,27 +53,38 @@ def minimum_ellipsoid(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Khachiyan's algorithm with steps away from inner points (Todd and Yildirim 2007, doi 10.1016/j.dam.2007.02.013),
     until the volume is within 0.002 % of the minimum; then scaled to contain all points.
+
+    Raises
+    ------
+    NotApplicable
+        If it does not converge.
     """
-    n, d = points.shape
-    lifted = np.column_stack([points - points.mean(axis=0), np.ones(n)])
+    n, m = len(points), points.shape[1] + 1
+    lifted = np.column_stack([(points - points.mean(axis=0)) / points.std(axis=0), np.ones(n)])
     weights = np.full(n, 1 / n)
-    for _ in range(_MVEE_STEPS):
-        inverse = np.linalg.inv((lifted * weights[:, None]).T @ lifted)
-        reach = np.einsum("ni,ij,nj->n", lifted, inverse, lifted, optimize=True)
-        far = int(np.argmax(reach))
-        near = int(np.argmin(np.where(weights > 0, reach, np.inf)))
-        excess, slack = reach[far] / (d + 1) - 1, 1 - reach[near] / (d + 1)
+    for iteration in range(_MVEE_STEPS):
+        if iteration % 50 == 0:  # afresh, so that the errors of the updates below do not add up
+            inverse = np.linalg.inv((lifted * weights[:, None]).T @ lifted)
+            reach = np.sum(lifted @ inverse * lifted, axis=1)
+        far, near = int(np.argmax(reach)), int(np.argmin(np.where(weights > 0, reach, np.inf)))
+        excess, slack = reach[far] / m - 1, 1 - reach[near] / m
         if max(excess, slack) < _MVEE_TOLERANCE:
             break
         at = far if excess >= slack else near
-        step = (reach[at] - (d + 1)) / ((d + 1) * (reach[at] - 1))
+        step = (reach[at] - m) / (m * (reach[at] - 1))
         if at == near:
             step = max(step, -weights[near] / (1 - weights[near]))
         weights *= 1 - step
         weights[at] = max(weights[at] + step, 0.0)
-    center = weights @ points
-    covariance = (points - center).T @ ((points - center) * weights[:, None])
-    reach = np.einsum("ni,ij,nj->n", points - center, np.linalg.inv(covariance), points - center)
+        column = inverse @ lifted[at]
+        factor = step / (1 - step + step * reach[at])
+        reach = (reach - factor * (lifted @ column) ** 2) / (1 - step)
+        inverse = (inverse - factor * np.outer(column, column)) / (1 - step)
+    else:
+        raise NotApplicable("the smallest ellipsoid was not found")
+    offsets = points - weights @ points
+    covariance = (offsets * weights[:, None]).T @ offsets
+    reach = np.sum(offsets @ np.linalg.inv(covariance) * offsets, axis=1)
     return np.sqrt(np.linalg.eigvalsh(covariance)[::-1] * reach.max())
 
 

@@ -46,12 +46,12 @@ class Glcm:
     @cached_property
     def mean(self) -> float:
         """Mean level of the marginal distribution."""
-        return float(np.sum(self.i * self.p))
+        return float(np.sum(np.arange(1, self._size + 1) * self.marginal))
 
     @cached_property
     def variance(self) -> float:
         """Variance of the marginal distribution."""
-        return float(np.sum((self.i - self.mean) ** 2 * self.p))
+        return float(np.sum((np.arange(1, self._size + 1) - self.mean) ** 2 * self.marginal))
 
     @cached_property
     def difference(self) -> NDArray[np.float64]:
@@ -62,6 +62,10 @@ class Glcm:
     def sum(self) -> NDArray[np.float64]:
         """Probability of each i + j from 2."""
         return sum_by(self._rows + self._columns, self.p)
+
+    def sum_moment(self, order: int) -> float:
+        """Return the central moment of i + j."""
+        return float(np.sum((np.arange(2, len(self.sum) + 2) - 2 * self.mean) ** order * self.sum))
 
     @cached_property
     def joint_entropy(self) -> float:
@@ -166,7 +170,7 @@ def sum_average(m: Glcm) -> float:
 
 def sum_variance(m: Glcm) -> float:
     """Return the variance of i + j."""
-    return float(np.sum((m.i + m.j - 2 * m.mean) ** 2 * m.p))
+    return m.sum_moment(2)
 
 
 def sum_entropy(m: Glcm) -> float:
@@ -217,7 +221,7 @@ def inverse_variance(m: Glcm) -> float:
 def correlation(m: Glcm) -> float:
     """Return sum (i - mean)(j - mean) p / variance."""
     _require_variety(m)
-    return float(np.sum((m.i - m.mean) * (m.j - m.mean) * m.p)) / m.variance
+    return m.sum_moment(2) / (2 * m.variance) - 1  # since Var(i + j) = 2 Var(i) + 2 Cov(i, j)
 
 
 def autocorrelation(m: Glcm) -> float:
@@ -232,12 +236,12 @@ def cluster_tendency(m: Glcm) -> float:
 
 def cluster_shade(m: Glcm) -> float:
     """Return sum (i + j - 2 mean)^3 p."""
-    return float(np.sum((m.i + m.j - 2 * m.mean) ** 3 * m.p))
+    return m.sum_moment(3)
 
 
 def cluster_prominence(m: Glcm) -> float:
     """Return sum (i + j - 2 mean)^4 p."""
-    return float(np.sum((m.i + m.j - 2 * m.mean) ** 4 * m.p))
+    return m.sum_moment(4)
 
 
 def information_correlation_1(m: Glcm) -> float:

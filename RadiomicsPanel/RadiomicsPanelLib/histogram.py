@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from RadiomicsPanelLib import intensity
 from RadiomicsPanelLib.feature import Family, Feature, NotApplicable
+from RadiomicsPanelLib.intensity import Sample
 from RadiomicsPanelLib.roi import Roi
 
 
@@ -19,15 +20,16 @@ class Histogram:
 
     Attributes
     ----------
-    levels : (n,) ndarray of float
-        Level of each voxel, sorted.
+    sample : Sample
+        Level of each voxel.
     counts : (level_count,) ndarray of float
         Voxels with level 1, 2, ...
     """
 
     def __init__(self, levels: NDArray[np.int32], level_count: int) -> None:
-        self.levels = np.sort(levels).astype(float)
-        self.counts = np.bincount(levels, minlength=level_count + 1)[1:].astype(float)
+        counts = np.bincount(levels, minlength=level_count + 1)[1:]
+        self.sample = Sample(np.repeat(np.arange(1.0, len(counts) + 1), counts))
+        self.counts = counts.astype(float)
 
     @cached_property
     def gradient(self) -> NDArray[np.float64]:
@@ -42,11 +44,11 @@ def prepare(roi: Roi, aggregations: tuple[str, ...]) -> dict[str, list[Histogram
     return {"": [Histogram(roi.levels[roi.intensity_mask], roi.level_count)]}
 
 
-def _of_levels(statistic: Callable[[NDArray[np.float64]], float]) -> Callable[[Histogram], float]:
+def _of_levels(statistic: Callable[[Sample], float]) -> Callable[[Histogram], float]:
     """Return an intensity statistic that takes the gray levels instead."""
 
     def of_levels(h: Histogram) -> float:
-        return statistic(h.levels)
+        return statistic(h.sample)
 
     of_levels.__doc__ = statistic.__doc__
     return of_levels
@@ -55,18 +57,18 @@ def _of_levels(statistic: Callable[[NDArray[np.float64]], float]) -> Callable[[H
 def mode(h: Histogram) -> float:
     """Return the commonest level; of equally common ones the one nearest to the mean, then the lower."""
     commonest = np.flatnonzero(h.counts == h.counts.max()) + 1
-    return float(commonest[np.argmin(np.abs(commonest - h.levels.mean()))])
+    return float(commonest[np.argmin(np.abs(commonest - h.sample.mean))])
 
 
 def entropy(h: Histogram) -> float:
     """Return -sum p log2 p."""
-    p = h.counts[h.counts > 0] / len(h.levels)
+    p = h.counts[h.counts > 0] / len(h.sample.x)
     return float(-np.sum(p * np.log2(p)))
 
 
 def uniformity(h: Histogram) -> float:
     """Return sum p^2."""
-    return float(np.sum((h.counts / len(h.levels)) ** 2))
+    return float(np.sum((h.counts / len(h.sample.x)) ** 2))
 
 
 def maximum_gradient(h: Histogram) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -11,116 +11,146 @@ from numpy.typing import NDArray
 from RadiomicsPanelLib.feature import Family, Feature, NotApplicable
 from RadiomicsPanelLib.roi import Roi
 
-Values = NDArray[np.float64]
+
+class Sample:
+    """A set of numbers with what several statistics need of it.
+
+    Attributes
+    ----------
+    x : (n,) ndarray
+        Ascending.
+    """
+
+    def __init__(self, ascending: NDArray[np.float64]) -> None:
+        self.x = ascending
+
+    @cached_property
+    def mean(self) -> float:
+        """The mean."""
+        return float(self.x.mean())
+
+    @cached_property
+    def variance(self) -> float:
+        """The variance, dividing by n."""
+        return float(np.mean((self.x - self.mean) ** 2))
+
+    def percentile(self, share: float) -> float:
+        """Return the value below which `share` percent lie, interpolated linearly between ranks."""
+        rank = share / 100 * (len(self.x) - 1)
+        low = int(rank)
+        high = min(low + 1, len(self.x) - 1)
+        return float(self.x[low] + (rank - low) * (self.x[high] - self.x[low]))
+
+    def standardized_moment(self, order: int) -> float:
+        """Return the mean of ((x - mean) / standard deviation)^order."""
+        if self.variance <= (1e-12 * max(abs(self.x[0]), abs(self.x[-1]))) ** 2:
+            raise NotApplicable("all voxels have one intensity")
+        z = (self.x - self.mean) / np.sqrt(self.variance)
+        power = z * z
+        for _ in range(order - 2):  # much faster than z**order
+            power = power * z
+        return float(power.mean())
 
 
-def prepare(roi: Roi, aggregations: tuple[str, ...]) -> dict[str, list[Values]]:
-    """Return the (n,) intensities of the intensity mask, sorted."""
-    return {"": [np.sort(roi.intensities)]}
+def prepare(roi: Roi, aggregations: tuple[str, ...]) -> dict[str, list[Sample]]:
+    """Return the intensities of the intensity mask."""
+    return {"": [Sample(np.sort(roi.intensities))]}
 
 
-def mean(x: Values) -> float:
+def mean(s: Sample) -> float:
     """Return the mean."""
-    return float(x.mean())
+    return s.mean
 
 
-def variance(x: Values) -> float:
+def variance(s: Sample) -> float:
     """Return the variance, dividing by n."""
-    return float(x.var())
+    return s.variance
 
 
-def skewness(x: Values) -> float:
+def skewness(s: Sample) -> float:
     """Return the third standardized moment."""
-    return _standardized_moment(x, 3)
+    return s.standardized_moment(3)
 
 
-def excess_kurtosis(x: Values) -> float:
+def excess_kurtosis(s: Sample) -> float:
     """Return the fourth standardized moment minus 3."""
-    return _standardized_moment(x, 4) - 3
+    return s.standardized_moment(4) - 3
 
 
-def median(x: Values) -> float:
+def median(s: Sample) -> float:
     """Return the median."""
-    return float(np.median(x))
+    return s.percentile(50)
 
 
-def minimum(x: Values) -> float:
+def minimum(s: Sample) -> float:
     """Return the minimum."""
-    return float(x.min())
+    return float(s.x[0])
 
 
-def percentile_10(x: Values) -> float:
+def percentile_10(s: Sample) -> float:
     """Return the 10th percentile."""
-    return float(np.percentile(x, 10))
+    return s.percentile(10)
 
 
-def percentile_90(x: Values) -> float:
+def percentile_90(s: Sample) -> float:
     """Return the 90th percentile."""
-    return float(np.percentile(x, 90))
+    return s.percentile(90)
 
 
-def maximum(x: Values) -> float:
+def maximum(s: Sample) -> float:
     """Return the maximum."""
-    return float(x.max())
+    return float(s.x[-1])
 
 
-def interquartile_range(x: Values) -> float:
+def interquartile_range(s: Sample) -> float:
     """Return the 75th minus the 25th percentile."""
-    low, high = np.percentile(x, (25, 75))
-    return float(high - low)
+    return s.percentile(75) - s.percentile(25)
 
 
-def value_range(x: Values) -> float:
+def value_range(s: Sample) -> float:
     """Return the maximum minus the minimum."""
-    return float(np.ptp(x))
+    return float(s.x[-1] - s.x[0])
 
 
-def mean_absolute_deviation(x: Values) -> float:
+def mean_absolute_deviation(s: Sample) -> float:
     """Return the mean distance from the mean."""
-    return float(np.abs(x - x.mean()).mean())
+    return float(np.abs(s.x - s.mean).mean())
 
 
-def robust_mean_absolute_deviation(x: Values) -> float:
+def robust_mean_absolute_deviation(s: Sample) -> float:
     """Return the mean absolute deviation of what lies between the 10th and the 90th percentile."""
-    low, high = np.percentile(x, (10, 90))
-    return mean_absolute_deviation(x[(x >= low) & (x <= high)])
+    first, end = np.searchsorted(s.x, s.percentile(10)), np.searchsorted(s.x, s.percentile(90), "right")
+    return mean_absolute_deviation(Sample(s.x[first:end]))
 
 
-def median_absolute_deviation(x: Values) -> float:
+def median_absolute_deviation(s: Sample) -> float:
     """Return the mean distance from the median."""
-    return float(np.abs(x - np.median(x)).mean())
+    return float(np.abs(s.x - s.percentile(50)).mean())
 
 
-def coefficient_of_variation(x: Values) -> float:
+def coefficient_of_variation(s: Sample) -> float:
     """Return the standard deviation over the mean."""
-    if x.mean() == 0:
+    if s.mean == 0:
         raise NotApplicable("the mean is 0")
-    return float(x.std() / x.mean())
+    return float(np.sqrt(s.variance)) / s.mean
 
 
-def quartile_coefficient_of_dispersion(x: Values) -> float:
+def quartile_coefficient_of_dispersion(s: Sample) -> float:
     """Return (p75 - p25) / (p75 + p25)."""
-    low, high = np.percentile(x, (25, 75))
+    low, high = s.percentile(25), s.percentile(75)
     if low + high == 0:
         raise NotApplicable("the quartiles sum to 0")
-    return float((high - low) / (high + low))
+    return (high - low) / (high + low)
 
 
-def energy(x: Values) -> float:
+def energy(s: Sample) -> float:
     """Return the sum of squares."""
-    return float(np.sum(x**2))
+    return float(s.x @ s.x)
 
 
-def root_mean_square(x: Values) -> float:
+def root_mean_square(s: Sample) -> float:
     """Return the root of the mean square."""
-    return float(np.sqrt(np.mean(x**2)))
-
-
-def _standardized_moment(x: Values, order: int) -> float:
-    deviation, spread = x - x.mean(), x.std()
-    if spread <= 1e-12 * np.abs(x).max():
-        raise NotApplicable("all voxels have one intensity")
-    return float(np.mean((deviation / spread) ** order))
+    return float(np.sqrt(s.x @ s.x / len(s.x)))
 
 
 _stat: Any = partial(Feature, family="stat", category="statistical")

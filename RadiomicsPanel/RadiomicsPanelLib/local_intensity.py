@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import signal
+from scipy import ndimage, signal
 
 from RadiomicsPanelLib.feature import Family, Feature
 from RadiomicsPanelLib.roi import Roi
@@ -33,15 +33,23 @@ class BallMeans:
     def means(self) -> NDArray[np.float64]:
         """(n,) ball means in the order of `intensities`."""
         image, spacing = self._roi.image.array, self._roi.spacing
-        reach = np.floor(RADIUS_MM / spacing).astype(int)
+        reach = np.floor(RADIUS_MM / spacing).astype(np.int64)
         offsets = np.meshgrid(*(np.arange(-r, r + 1) * s for r, s in zip(reach, spacing, strict=True)), indexing="ij")
         ball = (sum(o**2 for o in offsets) <= RADIUS_MM**2 * (1 + 1e-12)).astype(float)
-        known = np.isfinite(image)
         # Subtracting the center keeps the rounding error of the Fourier transform relative to the contrast.
         center = float(self.intensities.mean())
-        sums = signal.fftconvolve(np.where(known, image - center, 0.0), ball, "same")
-        counts = np.rint(signal.fftconvolve(known.astype(float), ball, "same"))
-        return sums[self._roi.intensity_mask] / counts[self._roi.intensity_mask] + center
+        known = np.isfinite(image)
+        sums = signal.fftconvolve(np.where(known, image - center, 0.0), ball, "same")[self._roi.intensity_mask]
+        if known.all() and self._all_around(reach):
+            return sums / ball.sum() + center
+        counts = signal.fftconvolve(known.astype(float), ball, "same")[self._roi.intensity_mask]
+        return sums / np.rint(counts) + center
+
+    def _all_around(self, reach: NDArray[np.int64]) -> bool:
+        """Tell whether no ball is cut by the edge of the image."""
+        box = ndimage.find_objects(self._roi.intensity_mask.astype(np.uint8))[0]
+        sizes = self._roi.image.shape
+        return all(s.start >= r and s.stop + r <= n for s, r, n in zip(box, reach, sizes, strict=True))
 
 
 def prepare(roi: Roi, aggregations: tuple[str, ...]) -> dict[str, list[BallMeans]]:

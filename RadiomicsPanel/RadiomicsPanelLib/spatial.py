@@ -55,11 +55,15 @@ def autocorrelation(
     def pair_sum(a: NDArray[np.complex128], b: NDArray[np.complex128]) -> float:
         return float(np.sum(weights * (a.real * b.real + a.imag * b.imag))) / np.prod(period)
 
-    d = fft.rfftn(deviations, period)
-    one = fft.rfftn(mask.astype(float), period)
-    square = fft.rfftn(deviations**2, period)
+    d, one, square = (_padded_spectrum(a, period) for a in (deviations, mask.astype(float), deviations**2))
     total, products, spread = pair_sum(one, one), pair_sum(d, d), pair_sum(square, one)
     n = values.size
     return Autocorrelation(
         n / total * products / squares, (n - 1) / (2 * total) * (2 * spread - 2 * products) / squares
     )
+
+
+def _padded_spectrum(array: NDArray[np.float64], period: list[int]) -> NDArray[np.complex128]:
+    """Return the half spectrum of the zero-padded array, transforming no line that is still all zeros."""
+    rows = fft.rfft(array, period[2], axis=2)
+    return fft.fft(fft.fft(rows, period[1], axis=1), period[0], axis=0)
