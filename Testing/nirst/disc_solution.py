@@ -12,7 +12,8 @@ def line_source_rim_fluence(mua, musp, boundary, radius_mm, source_radius_mm, an
     """Return Phi (angles,) on the rim for a line source of unit power at radius source_radius_mm and angle 0.
 
     Phi(R, t) = A / (pi R) sum_n e_n cos(n t) I_n(k r0) / (I_n(k R) + 2 A kappa k I_n'(k R)), e_0 = 1, else 2, with
-    k = sqrt((mua + i omega / c) / kappa + kz^2); an array kz (K,) gives (K, angles). Large orders under- and overflow, so everything is written in the
+    k = sqrt((mua + i omega / c) / kappa + kz^2); an array kz (K,) gives (K, angles). Large orders under- and
+    overflow, so everything is written in the
     ratios I_{n+1} / I_n, by their continued fraction downwards: I_n / I_{n+1} = 2 (n + 1) / x + I_{n+2} / I_{n+1}.
     """
     kappa = 1 / (3 * (mua + musp))
