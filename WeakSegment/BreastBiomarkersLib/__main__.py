@@ -1,0 +1,7 @@
+"""`python -m BreastBiomarkersLib`."""
+
+import sys
+
+from BreastBiomarkersLib.cli import main
+
+sys.exit(main())
