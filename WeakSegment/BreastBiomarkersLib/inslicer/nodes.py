@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,10 +10,13 @@ import numpy as np
 import slicer
 import vtk
 from numpy.typing import NDArray
+from vtk.util.numpy_support import vtk_to_numpy
 
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.points import LabeledPoints
 from BreastBiomarkersLib.volume import Volume
+
+LABELMAP = "Binary labelmap"
 
 
 def volume_from_node(node: Any, role: str = "image") -> Volume:
@@ -128,17 +132,56 @@ def points_to_node(points: LabeledPoints, node: Any = None, name: str = "Points"
     return node
 
 
+def labels_to_node(volume: Volume, names: dict[int, str]) -> Any:
+    """Return a new label map node with a color table that names the labels; label 0 is transparent."""
+    colors = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLColorTableNode", f"{volume.name} colors")
+    colors.SetTypeToUser()
+    colors.SetHideFromEditors(True)
+    colors.SetNumberOfColors(max(names) + 1)
+    for label, name in names.items():
+        hue = (label * 0.618) % 1.0  # golden ratio: neighbors differ
+        colors.SetColor(label, name, *colorsys.hsv_to_rgb(hue, 0.6, 0.9), 1.0 if label else 0.0)
+    unique = slicer.mrmlScene.GenerateUniqueName(volume.name)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", unique)
+    volume_to_node(volume, node)
+    node.GetDisplayNode().SetAndObserveColorNodeID(colors.GetID())
+    return node
+
+
+def place_beside(node: Any, other: Any) -> None:
+    """Put a new node under the parent transform of another, so that both move together, and into its folder."""
+    node.SetAndObserveTransformNodeID(other.GetTransformNodeID())
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    if hierarchy is not None:
+        folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(other))
+        hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), folder)
+
+
+def require_in_scene(*nodes: Any) -> None:
+    """Raise InputError if a node was deleted, as can happen while a job lets the user go on."""
+    for node in nodes:
+        if not slicer.mrmlScene.IsNodePresent(node):
+            raise InputError(f"'{node.GetName()}' was removed from the scene meanwhile. Nothing was written.")
+
+
 def segmentation_for(volume_node: Any, name: str) -> Any:
     """Return a new segmentation node on the volume's grid and under its transform, so that it moves with it."""
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", slicer.mrmlScene.GenerateUniqueName(name))
     node.CreateDefaultDisplayNodes()
+    place_beside(node, volume_node)
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
-    node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
-    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
-    if hierarchy is not None:
-        parent = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(volume_node))
-        hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), parent)
     return node
+
+
+def require_writable(segmentation_node: Any) -> None:
+    """Raise InputError if masks cannot be written here: surfaces are the source, or a transform is not linear."""
+    source = segmentation_node.GetSegmentation().GetSourceRepresentationName()
+    if segmentation_node.GetSegmentation().GetNumberOfSegments() and source != LABELMAP:
+        raise InputError(
+            f"'{segmentation_node.GetName()}' is kept as {source.lower()}. Choose another output segmentation, or make "
+            "binary labelmap its source representation (Segmentations module)."
+        )
+    local_to_world(segmentation_node)
 
 
 def mask_to_segment(
@@ -166,16 +209,15 @@ def mask_to_segment(
     Raises
     ------
     InputError
-        If the segmentation lies under a non-linear transform.
+        If the segmentation cannot be written to; see `require_writable`.
     RuntimeError
         If the scene refuses the import.
     """
+    require_writable(segmentation_node)
     world_to_local = np.linalg.inv(local_to_world(segmentation_node))
     segmentation = segmentation_node.GetSegmentation()
     if segment_id is None or segmentation.GetSegment(segment_id) is None:
-        segment_id = segmentation.AddEmptySegment("", name, color if color is not None else (0.0, 0.0, 0.0))
-        if color is None:
-            segmentation.GetSegment(segment_id).SetColor(segmentation.GenerateRandomSegmentColor())
+        segment_id = segmentation.AddEmptySegment("", name, *([] if color is None else [color]))
     labelmap = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "__mask__")
     try:
         slicer.util.updateVolumeFromArray(labelmap, mask.array.astype(np.uint8))
@@ -197,18 +239,123 @@ def mask_to_segment(
 def mask_from_segment(segmentation_node: Any, segment_id: str, volume_node: Any) -> Volume:
     """Return a segment as a bool mask on the grid of a volume node, placed in world RAS.
 
+    A voxel belongs to the mask if its center lies in a voxel of the segment; the two may have different transforms.
+
     Raises
     ------
     InputError
         If the segmentation, the segment or the volume is missing, or a transform is not linear.
     """
+    from scipy.ndimage import affine_transform
+
     if segmentation_node is None or segmentation_node.GetSegmentation().GetSegment(segment_id or "") is None:
         raise InputError("No segment is selected, or it was deleted. Choose a segment.")
-    volume = volume_from_node(volume_node, "reference image")
-    local_to_world(segmentation_node)
-    array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation_node, segment_id, volume_node)
+    grid = grid_from_node(volume_node, "reference image")
+    world_to_local = np.linalg.inv(local_to_world(segmentation_node))
     segment_name = segmentation_node.GetSegmentation().GetSegment(segment_id).GetName()
-    return volume.with_array(np.asarray(array).astype(bool), segment_name)
+    grid_to_local = world_to_local @ grid.ijk_to_ras
+    image = _labelmap_of(segmentation_node, segment_id, grid_to_local, grid.shape)
+    first, last = np.reshape(image.GetExtent(), (3, 2)).T
+    if (last < first).any():
+        return grid.with_array(np.zeros(grid.shape, dtype=bool), segment_name)
+    values = vtk_to_numpy(image.GetPointData().GetScalars()).reshape((last - first + 1)[::-1])
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    to_voxel = np.linalg.inv(slicer.util.arrayFromVTKMatrix(matrix)) @ grid_to_local
+    to_voxel[:3, 3] -= first
+    inside = affine_transform(
+        (values != 0).astype(np.uint8),
+        to_voxel[2::-1, 2::-1],
+        to_voxel[2::-1, 3],
+        output_shape=grid.shape,
+        order=0,
+        mode="grid-constant",
+    )
+    return grid.with_array(inside.astype(bool), segment_name)
+
+
+def _labelmap_of(
+    segmentation_node: Any, segment_id: str, grid_to_local: NDArray[np.float64], shape: tuple[int, int, int]
+) -> Any:
+    """Return a segment's own vtkOrientedImageData; a segment kept as surface is drawn on the given grid."""
+    segmentation = segmentation_node.GetSegmentation()
+    image = slicer.vtkOrientedImageData()
+    if segmentation.ContainsRepresentation(LABELMAP):
+        segmentation_node.GetBinaryLabelmapRepresentation(segment_id, image)
+        return image
+    k, j, i = shape
+    image.SetExtent(0, i - 1, 0, j - 1, 0, k - 1)
+    image.SetImageToWorldMatrix(slicer.util.vtkMatrixFromArray(grid_to_local))
+    converter = slicer.vtkSegmentationConverter
+    copy = slicer.vtkSegmentation()
+    copy.SetSourceRepresentationName(segmentation.GetSourceRepresentationName())
+    copy.CopySegmentFromSegmentation(segmentation, segment_id)
+    copy.SetConversionParameter(
+        converter.GetReferenceImageGeometryParameterName(), converter.SerializeImageGeometry(image)
+    )
+    if not copy.CreateRepresentation(LABELMAP, True):
+        raise InputError(
+            f"The segment '{segmentation.GetSegment(segment_id).GetName()}' cannot be turned into voxels. "
+            "Is its surface empty?"
+        )
+    return copy.GetSegment(segment_id).GetRepresentation(LABELMAP)
+
+
+class SegmentBackup:
+    """What a run found in the segments it writes to, so that the run can be taken back.
+
+    Parameters
+    ----------
+    segmentation_node : vtkMRMLSegmentationNode
+    created : bool
+        The node itself is new and goes too, unless others have put segments in it by then.
+    tags : tuple of str
+        Tags of segments that the run writes.
+    """
+
+    def __init__(self, segmentation_node: Any, created: bool, tags: Sequence[str] = ()) -> None:
+        self._node = segmentation_node
+        self._created = created
+        self._tags = tags
+        self._before: dict[str, tuple[Any, dict[str, str]]] = {}
+        self._new: list[str] = []
+
+    def keep(self, segment_id: str) -> None:
+        """Remember a segment that is about to be overwritten."""
+        segment = self._node.GetSegmentation().GetSegment(segment_id)
+        image = slicer.vtkOrientedImageData()
+        self._node.GetBinaryLabelmapRepresentation(segment_id, image)
+        self._before[segment_id] = (image, {name: segment_tag(segment, name) for name in self._tags})
+
+    def added(self, segment_id: str) -> None:
+        """Note a segment that the run has made."""
+        self._new.append(segment_id)
+
+    def is_valid(self) -> bool:
+        """Tell whether there still is something to take back."""
+        return bool(slicer.mrmlScene.IsNodePresent(self._node))
+
+    def restore(self) -> None:
+        """Bring back the old contents; segments that were deleted since stay deleted."""
+        segmentation = self._node.GetSegmentation()
+        for segment_id in self._new:
+            segmentation.RemoveSegment(segment_id)
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        for segment_id, (image, tags) in self._before.items():
+            segment = segmentation.GetSegment(segment_id)
+            if segment is not None:
+                logic.SetBinaryLabelmapToSegment(image, self._node, segment_id, logic.MODE_REPLACE)
+                for name, value in tags.items():
+                    segment.SetTag(name, value)
+        if self._created and not segmentation.GetNumberOfSegments():
+            slicer.mrmlScene.RemoveNode(self._node.GetDisplayNode())
+            slicer.mrmlScene.RemoveNode(self._node)
+
+
+def segment_tag(segment: Any, name: str) -> str:
+    """Return the value of a tag of a vtkSegment, or nothing if it has none."""
+    value = vtk.mutable("")
+    return str(value) if segment.GetTag(name, value) else ""
 
 
 def slice_to_ras(node: Any) -> NDArray[np.float64]:
