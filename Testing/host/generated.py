@@ -20,15 +20,8 @@ from PySide6 import QtCore, QtGui, QtWidgets
 
 from . import mrml_widgets, widgets
 from .look_alike import LookAlike
-from .pythonqt import (
-    EnumValue,
-    Method,
-    Native,
-    Property,
-    Proxy,
-    argument_types,
-    register_class,
-)
+from .natives import EnumValue, Method, Native, Property
+from .pythonqt import Proxy, argument_types, register_class
 
 _SURFACE: dict[str, dict[str, Any]] = json.loads(
     Path(__file__).with_name("api_surface.json").read_text(encoding="utf-8")
@@ -47,6 +40,8 @@ _ZERO = {"bool": False, "int": 0, "double": 0.0, "QString": "", "QStringList": [
 
 class SurfaceNative(Native):
     """What a Slicer or CTK class offers: its own list, then everything of the Qt class below it."""
+
+    has_shell = False
 
     def __init__(self, name: str, native_class: type):
         super().__init__(name, native_class)
@@ -135,6 +130,15 @@ class SurfaceNative(Native):
         qt_class = _qt_class(kind.rstrip("*"))
         return qt_class is not None and (isinstance(value, qt_class) or (value is None and kind.endswith("*")))
 
+    def zero(self, kind: str) -> Any:
+        """Return the value that a stored property of a C++ type starts with."""
+        if kind in _ZERO:
+            return _ZERO[kind]
+        qt_class = _qt_class(kind)
+        if qt_class is not None and not issubclass(qt_class, QtCore.QObject):
+            return qt_class()
+        return 0 if self.is_enum(kind) else None
+
     def signal_signatures(self) -> list[str]:
         own = [m["sig"] for described in reversed(self.surface) for m in described.get("signals", ())]
         return super().signal_signatures() + own
@@ -206,7 +210,7 @@ def surface_class(name: str) -> type[Proxy]:
     native_class = _native_class(name)
     native = SurfaceNative(name, native_class)
     native_class.own_signals = frozenset(m["sig"] for m in native._entries("signals"))
-    zeros = {p["name"]: _ZERO.get(p["type"]) for p in native._entries("properties")}
+    zeros = {p["name"]: native.zero(p["type"]) for p in native._entries("properties")}
     declared = [vars(c).get("defaults", {}) for c in reversed(native_class.__mro__)]
     native_class.defaults = zeros | {key: value for values in declared for key, value in values.items()}
     return register_class(native, "ctk" if _SURFACE[name]["from"] == "CTK" else "slicer")

@@ -98,7 +98,9 @@ class Observers:
         self._observed.clear()
 
     def _callback(self) -> Callable[[Any, str], None]:
-        def call(_caller: Any, _event: str) -> None:
+        def call(caller: Any, _event: str) -> None:
+            if caller is None:  # in its destructor: nothing of it may be touched
+                return
             widget = self._widget()
             if widget is None or not shiboken6.isValid(widget):
                 self.release()

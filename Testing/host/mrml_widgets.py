@@ -25,17 +25,17 @@ _SCENE_EVENTS = (
 
 
 class _InScene(LookAlike):
-    """Something that is given a scene."""
+    """Something that is given a scene, which stays alive for as long as it is shown here."""
 
-    _scene_reference = WeakReference()
+    _scene: Any = None
 
     def mrmlScene(self) -> Any:
-        return self._scene_reference()
+        return self._scene
 
     def setMRMLScene(self, scene: Any) -> None:
-        if scene is self.mrmlScene():
+        if scene is self._scene:
             return
-        self._scene_reference = WeakReference(scene)
+        self._scene = scene
         self.scene_changed(scene)
         if "mrmlSceneChanged(vtkMRMLScene*)" in self.own_signals:
             self.emit_signal("mrmlSceneChanged(vtkMRMLScene*)", scene)
@@ -138,7 +138,7 @@ class qMRMLNodeComboBox(_InScene, QtWidgets.QWidget):
         for node in nodes:
             self._box.addItem(node.GetName() or node.GetID(), node.GetID())
         ids = [self._box.itemData(i) for i in range(self._box.count())]
-        if wanted_id in ids:
+        if wanted_id and wanted_id in ids:
             index = ids.index(wanted_id)
         elif before in ids:
             index = ids.index(before)

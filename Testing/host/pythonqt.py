@@ -12,6 +12,7 @@ The words used below: a *native* object is the PySide6 object, a *proxy* is what
 
 from __future__ import annotations
 
+import ctypes
 import enum
 import inspect
 import math
@@ -30,43 +31,17 @@ import shiboken6
 from PySide6 import QtCore, QtGui, QtWidgets
 from shibokensupport.signature import get_signature
 
+from .natives import ADDED_METHODS, EnumValue, Method, Native, Property, Signal, enum_class, is_function
+
 slot_errors: list[BaseException] = []
 """Exceptions raised in connected functions and overridden event handlers: printed, swallowed, and kept for tests."""
 
 _QT_MODULES = (QtCore, QtGui, QtWidgets)
 
-# Names that PySide6 has and PythonQt over Qt 5.15 has not: helpers of PySide6, and what came with Qt 6.
-_PYSIDE_ONLY = {"emit", "staticMetaObject", "isQmlExposed", "isQuickItemType"}
-_QT6_ONLY = {
-    "QCheckBox": {"checkStateChanged"},
-    "QColor": {"fromString", "isValidColorName"},
-    "QComboBox": {"labelDrawingMode", "setLabelDrawingMode"},
-    "QFormLayout": {"setRowVisible", "isRowVisible"},
-    "QMessageBox": {"setOption", "setOptions", "testOption", "options"},
-    "QProcess": {"startCommand"},
-    "QShortcut": {"setKeys", "keys"},
-    "QStackedWidget": {"widgetAdded"},
-    "QTimer": {"id", "intervalAsDuration", "remainingTimeAsDuration"},
-    "QWidget": {"accessibleIdentifier", "setAccessibleIdentifier"},
-}
-
-# Functions that open a dialog and wait for a person; head-less they would block until the test times out.
-_WAIT_FOR_A_PERSON = {
-    "QColorDialog": {"getColor"},
-    "QFileDialog": {
-        "getOpenFileName",
-        "getOpenFileNames",
-        "getSaveFileName",
-        "getExistingDirectory",
-        "getOpenFileUrl",
-        "getOpenFileUrls",
-        "getSaveFileUrl",
-        "getExistingDirectoryUrl",
-    },
-    "QFontDialog": {"getFont"},
-    "QInputDialog": {"getText", "getMultiLineText", "getItem", "getInt", "getDouble"},
-    "QMessageBox": {"about", "aboutQt", "critical", "information", "question", "warning"},
-}
+if sys.version_info < (3, 12):
+    # PySide6 6.12.0 returns None without a reference of its own. From 3.12 on None is immortal; before, a few thousand
+    # calls would deallocate it, so it is given more references than any process can take away.
+    ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
 
 
 def report_error(error: BaseException) -> None:
@@ -75,227 +50,27 @@ def report_error(error: BaseException) -> None:
     traceback.print_exception(error)
 
 
-# --- enums -----------------------------------------------------------------------------------------------------------
-
-
-class EnumValue(int):
-    """An enumerator: an int that remembers its C++ enum type, so that it can be handed back to PySide6."""
-
-    enum_type: type | None = None  # the PySide6 enum; None for an enum of a Slicer or CTK class
-    members: dict[str, int] = {}
-
-    def __repr__(self) -> str:
-        name = next((name for name, value in self.members.items() if value == int(self)), "")
-        return f"{name} ({type(self).__name__}: {int(self)})"
-
-    def native(self) -> Any:
-        """Return the PySide6 enumerator, or a plain int where the enum is not one of Qt's."""
-        return int(self) if self.enum_type is None else self.enum_type(int(self))
-
-    def _combined(self, operation: Callable[[int, int], int], other: object) -> Any:
-        if not isinstance(other, int):
-            return NotImplemented
-        value = operation(int(self), int(other))
-        same = not isinstance(other, EnumValue) or isinstance(other, type(self))
-        return type(self)(value) if same else value
-
-    def __or__(self, other: object) -> Any:
-        return self._combined(operator.or_, other)
-
-    def __and__(self, other: object) -> Any:
-        return self._combined(operator.and_, other)
-
-    def __xor__(self, other: object) -> Any:
-        return self._combined(operator.xor, other)
-
-    __ror__, __rand__, __rxor__ = __or__, __and__, __xor__
-
-
-@cache
-def enum_class(enum_type: type) -> type[EnumValue]:
-    """Return the int-like class that stands for a PySide6 enum."""
-    members = {name: int(member.value) for name, member in enum_type.__members__.items()}
-    return type(enum_type.__name__, (EnumValue,), {"enum_type": enum_type, "members": members, "__module__": "qt"})
-
-
-# --- what a class offers ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Property:
-    """A Q_PROPERTY; `write` is None when it is read-only."""
-
-    name: str
-    type_name: str
-    read: Callable[[Any], Any]
-    write: Callable[[Any, Any], bool] | None
-
-
-@dataclass(frozen=True)
-class Method:
-    """A slot or another callable.
-
-    `call` takes the native object first, `unbound` is the class-level function of PySide6; a `raw` method takes its
-    arguments as the script wrote them.
-    """
-
-    name: str
-    call: Callable[..., Any]
-    unbound: Callable[..., Any] | None = None
-    raw: bool = False
-
-
-@dataclass(frozen=True)
-class Signal:
-    """A signal with its normalized C++ signatures, the first of which ``obj.signal.connect`` takes."""
-
-    name: str
-    signatures: tuple[str, ...]
-
-
-Member = Property | Method | Signal | EnumValue | type
-
-
-class Native:
-    """What one Qt class offers to Python, looked up by name in PythonQt's order."""
-
-    def __init__(self, name: str, native_class: type):
-        self.name = name
-        self.native_class = native_class
-        self._members: dict[str, Member | None] = {}
-
-    def find(self, name: str) -> Member | None:
-        """Return the property, method, signal, enumerator or enum called `name`, or None."""
-        if name not in self._members:
-            self._members[name] = self._look_up(name)
-        return self._members[name]
-
-    def _look_up(self, name: str) -> Member | None:
-        if name.startswith("__") or any(name in _QT6_ONLY.get(c.__name__, ()) for c in self.native_class.__mro__):
-            return None
-        finders = (self.find_property, self.find_method, self.find_signal, self.find_enumerator, self.find_enum)
-        found = (find(name) for find in finders)
-        return next((member for member in found if member is not None), None)
-
-    @property
-    def is_qobject(self) -> bool:
-        """Tell whether the class has a meta object."""
-        return issubclass(self.native_class, QtCore.QObject)
-
-    def find_property(self, name: str) -> Property | None:
-        """Return a Q_PROPERTY; ``name`` stands for ``objectName``, and ``QTimer.singleShot`` cannot be reached."""
-        if not self.is_qobject or (name == "singleShot" and issubclass(self.native_class, QtCore.QTimer)):
-            return None
-        meta = self.native_class.staticMetaObject
-        index = meta.indexOfProperty(name)
-        if index < 0:
-            return self.find_property("objectName") if name == "name" else None
-        described = meta.property(index)
-        capital = name[0].upper() + name[1:]
-        getter = next((g for g in (name, "is" + capital, "has" + capital) if hasattr(self.native_class, g)), None)
-
-        def read(native: Any) -> Any:
-            return getattr(native, getter)() if getter else native.property(name)
-
-        def write(native: Any, value: Any) -> bool:
-            return native.setProperty(name, value)
-
-        return Property(name, described.typeName(), read, write if described.isWritable() else None)
-
-    def find_method(self, name: str) -> Method | None:
-        """Return a callable of the Qt class, or one that PythonQt adds."""
-        if self.is_qobject and name in _DECORATORS:
-            return Method(name, _DECORATORS[name], _DECORATORS[name], raw=True)
-        name = name.removesuffix("_") if name in ("exec_", "print_", "raise_") else name
-        # PySide6 itself renames what is a keyword in Python.
-        attribute = name if hasattr(self.native_class, name) else name + "_"
-        function = getattr(self.native_class, attribute, None)
-        if name in _PYSIDE_ONLY or name.startswith("_") or not _is_function(function):
-            return None
-        if any(name in _WAIT_FOR_A_PERSON.get(c.__name__, ()) for c in self.native_class.__mro__):
-            return Method(name, _waits_for_a_person, _waits_for_a_person)
-        return Method(name, lambda native, *args: getattr(native, attribute)(*args), function)
-
-    def find_signal(self, name: str) -> Signal | None:
-        """Return a signal with its overloads in the order of the meta object."""
-        signatures = [s for s in self.signal_signatures() if s.partition("(")[0] == name]
-        return Signal(name, tuple(signatures)) if signatures else None
-
-    def signal_signatures(self) -> list[str]:
-        """Return the signatures of all signals, base classes first."""
-        if not self.is_qobject:
-            return []
-        meta = self.native_class.staticMetaObject
-        methods = (meta.method(i) for i in range(meta.methodCount()))
-        signals = (m for m in methods if m.methodType() == QtCore.QMetaMethod.MethodType.Signal)
-        return [bytes(m.methodSignature().data()).decode() for m in signals]
-
-    def slot_signatures(self) -> list[str]:
-        """Return the signatures of all slots and invokable methods."""
-        if not self.is_qobject:
-            return []
-        meta = self.native_class.staticMetaObject
-        methods = (meta.method(i) for i in range(meta.methodCount()))
-        slots = (m for m in methods if m.methodType() != QtCore.QMetaMethod.MethodType.Signal)
-        return [bytes(m.methodSignature().data()).decode() for m in slots]
-
-    def enums(self) -> dict[str, type[EnumValue]]:
-        """Return the enums of the class and of its base classes, by name."""
-        found: dict[str, type[EnumValue]] = {}
-        for base in reversed(self.native_class.__mro__):
-            for key, value in vars(base).items():
-                if isinstance(value, type) and issubclass(value, enum.Enum):
-                    found[key] = enum_class(value)
-        return found
-
-    def find_enumerator(self, name: str) -> EnumValue | None:
-        """Return the enumerator called `name`."""
-        found = (kind(kind.members[name]) for kind in self.enums().values() if name in kind.members)
-        return next(found, None)
-
-    def is_enum(self, type_name: str) -> bool:
-        """Tell whether a property's C++ type is an enum or a set of flags."""
-        return "::" in type_name or type_name.startswith("QFlags<") or type_name in self.enums()
-
-    def find_enum(self, name: str) -> type | None:
-        """Return an enum or a nested class."""
-        nested = getattr(self.native_class, name, None)
-        if isinstance(nested, type) and name[:1].isupper():
-            return enum_class(nested) if issubclass(nested, enum.Enum) else proxy_class(nested)
-        return self.enums().get(name)
-
-    def construct(self, shell: type, args: tuple) -> Any:
-        """Make the native object, an instance of `shell`, the native class or a subclass of it."""
-        try:
-            return shell(*args)
-        except (TypeError, NotImplementedError) as error:
-            raise ValueError(f"Could not find matching overload for constructor {self.name}{args}: {error}") from None
-
-
-def _is_function(attribute: Any) -> bool:
-    return inspect.isroutine(attribute) and not isinstance(attribute, QtCore.Signal)
-
-
-def _waits_for_a_person(*_args: Any) -> None:
-    raise RuntimeError("this dialog waits for a person: replace the call in the test, or use slicer.util's displays")
-
-
 # --- proxies ---------------------------------------------------------------------------------------------------------
 
 
 class ProxyType(type):
     """Class-level names of a proxy class: enumerators, enums, static methods, and methods taking the object first."""
 
-    native: Native
+    _native: Native
 
     def __getattr__(cls, name: str) -> Any:
-        native = next((vars(c)["native"] for c in cls.__mro__ if isinstance(vars(c).get("native"), Native)), None)
-        member = native.find(name) if native else None
-        if isinstance(member, Method) and member.unbound is not None:
-            return UnboundMethod(native, member)
-        if isinstance(member, EnumValue | type):
-            return member
+        if name != "_native" and hasattr(cls, "_native"):
+            member = cls._native.find(name)
+            if isinstance(member, Method) and member.unbound is not None:
+                return UnboundMethod(cls._native, member)
+            if isinstance(member, EnumValue | type):
+                return _enum_or_class(member)
         raise AttributeError(f"type object '{cls.__name__}' has no attribute '{name}'")
+
+
+def _enum_or_class(member: Any) -> Any:
+    is_class = isinstance(member, type) and not issubclass(member, EnumValue)
+    return proxy_class(member) if is_class else member
 
 
 _live: weakref.WeakValueDictionary[int, Proxy] = weakref.WeakValueDictionary()  # id of native object -> its proxy
@@ -305,10 +80,10 @@ class Proxy(metaclass=ProxyType):
     """Base of every wrapper class; what module scripts see instead of a PySide6 object."""
 
     __slots__ = ("__weakref__", "_native_object")
-    native: Native
+    _native: Native
 
     def __init__(self, *args: Any, **keywords: Any):
-        native = type(self).native
+        native = type(self)._native
         if keywords:
             raise ValueError(f"{native.name}() takes no keyword arguments")
         _adopt(self, native.construct(_shell_class(type(self)), tuple(unwrap(a) for a in args)))
@@ -316,7 +91,7 @@ class Proxy(metaclass=ProxyType):
     def __del__(self) -> None:
         # An object of a Python subclass lives, attributes included, as long as its C++ parent keeps the C++ object.
         native_object = getattr(self, "_native_object", None)
-        if _is_python_subclass(type(self)) and isinstance(native_object, QtCore.QObject):
+        if _has_shell(type(self)) and isinstance(native_object, QtCore.QObject):
             if shiboken6.isValid(native_object) and native_object.parent() is not None:
                 native_object._kept_proxy = self
                 _adopt(self, native_object)
@@ -324,7 +99,7 @@ class Proxy(metaclass=ProxyType):
     def __getattr__(self, name: str) -> Any:
         if name in Proxy.__slots__:  # a subclass that has not called the base constructor
             raise AttributeError(name)
-        native = type(self).native
+        native = type(self)._native
         member = native.find(name)
         if isinstance(member, Property):
             return wrap(member.read(_alive(self, ValueError, f"read property '{name}' from")))
@@ -333,7 +108,7 @@ class Proxy(metaclass=ProxyType):
         if isinstance(member, Signal):
             return BoundSignal(self, member)
         if member is not None:
-            return member
+            return _enum_or_class(member)
         native_object = getattr(self, "_native_object", None)
         if isinstance(native_object, QtCore.QObject) and shiboken6.isValid(native_object):
             value = native_object.property(name)
@@ -345,7 +120,7 @@ class Proxy(metaclass=ProxyType):
         raise AttributeError(f"{native.name} has no attribute named '{name}'")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        native, class_name = type(self).native, type(self).__name__
+        native, class_name = type(self)._native, type(self).__name__
         member = native.find(name)
         if isinstance(member, Property):
             native_object = _alive(self, AttributeError, f"set property '{name}' on")
@@ -382,13 +157,12 @@ class Proxy(metaclass=ProxyType):
         return bool(self._native_object == other._native_object)
 
     def __hash__(self) -> int:
-        is_qobject = isinstance(self._native_object, QtCore.QObject)
-        return id(self._native_object) if is_qobject else hash(self._native_object)
+        return id(self._native_object)
 
     def __repr__(self) -> str:
         if not self:
             return f"{type(self).__name__} (destroyed)"
-        return f"{type(self).__name__} ({type(self).native.name} at: {id(self._native_object):#x})"
+        return f"{type(self).__name__} ({type(self)._native.name} at: {id(self._native_object):#x})"
 
     def __str__(self) -> str:
         if self and isinstance(self._native_object, QtCore.QByteArray):
@@ -401,7 +175,7 @@ class Proxy(metaclass=ProxyType):
 
     def inherits(self, class_name: str) -> bool:
         """Tell whether the C++ class is or inherits the named one."""
-        return any(c.__name__ == class_name for c in type(self).native.native_class.__mro__)
+        return any(c.__name__ == class_name for c in type(self)._native.native_class.__mro__)
 
     def delete(self) -> None:
         """Delete the C++ object."""
@@ -415,13 +189,13 @@ _set_native_object = Proxy._native_object.__set__
 def _adopt(proxy: Proxy, native_object: Any) -> None:
     _set_native_object(proxy, native_object)
     _live[id(native_object)] = proxy
-    if _is_python_subclass(type(proxy)):
+    if _has_shell(type(proxy)):
         native_object._proxy_reference = weakref.ref(proxy)
 
 
 def _alive(proxy: Proxy, error: type[Exception], intention: str) -> Any:
     if not proxy:
-        raise error(f"Trying to {intention} a destroyed {type(proxy).native.name} object")
+        raise error(f"Trying to {intention} a destroyed {type(proxy)._native.name} object")
     return proxy._native_object
 
 
@@ -434,18 +208,22 @@ def _has_dynamic_property(proxy: Proxy, name: str) -> bool:
 
 
 def _is_python_subclass(cls: type) -> bool:
-    return "native" not in vars(cls)
+    return "_native" not in vars(cls)
+
+
+def _has_shell(cls: type[Proxy]) -> bool:
+    return _is_python_subclass(cls) and cls._native.has_shell
 
 
 @cache
 def _shell_class(cls: type[Proxy]) -> type:
     """Return the class to construct: of a Python subclass, one whose virtual functions call the Python methods."""
-    native_class = cls.native.native_class
-    if not _is_python_subclass(cls):
+    native_class = cls._native.native_class
+    if not _has_shell(cls):
         return native_class
     python_classes = [c for c in cls.__mro__ if not issubclass(c, Proxy) or _is_python_subclass(c)]
     names = {name for c in python_classes if c not in (object, Proxy) for name in vars(c)}
-    overridden = {n for n in names if not n.startswith("_") and _is_function(getattr(native_class, n, None))}
+    overridden = {n for n in names if not n.startswith("_") and is_function(getattr(native_class, n, None))}
     return type(native_class.__name__, (native_class,), {name: _virtual(native_class, name) for name in overridden})
 
 
@@ -467,7 +245,7 @@ _proxy_classes: dict[type, type[Proxy]] = {}
 
 def register_class(native: Native, module: str) -> type[Proxy]:
     """Make the proxy class of a native class; `module` is what the class says it comes from."""
-    cls = ProxyType(native.name, (Proxy,), {"native": native, "__slots__": (), "__module__": module})
+    cls = ProxyType(native.name, (Proxy,), {"_native": native, "__slots__": (), "__module__": module})
     _proxy_classes[native.native_class] = cls
     return cls
 
@@ -705,9 +483,16 @@ def own_connections(native_object: QtCore.QObject, signature: str) -> list[Conne
     return [c for c in connections if c.signature == signature]
 
 
+def _has_signal(native_object: QtCore.QObject, signature: str) -> bool:
+    """Tell whether Qt knows the signal. Not through metaObject(): its wrapper dies with a child widget's parent, and
+    PySide6 then finds the class's own meta object deleted.
+    """
+    return type(native_object).staticMetaObject.indexOfSignal(signature) >= 0
+
+
 def _connect(native_object: QtCore.QObject, signature: str, *target: Any) -> bool:
     """Connect a signal, given by its normalized signature, to a callable or to a slot of a receiver."""
-    native = type(wrap(native_object)).native
+    native = type(wrap(native_object))._native
     signature = signature.lstrip("012")
     if signature not in native.signal_signatures():
         print(f"QObject::connect: No such signal {native.name}::{signature}", file=sys.stderr)
@@ -716,7 +501,7 @@ def _connect(native_object: QtCore.QObject, signature: str, *target: Any) -> boo
     if function is None:
         return False
     connection = Connection(signature, target, Relay(function))
-    if native_object.metaObject().indexOfSignal(signature) >= 0:
+    if _has_signal(native_object, signature):
         connection.handle = QtCore.QObject.connect(native_object, QtCore.SIGNAL(signature), connection.relay)
     connections_of(native_object).append(connection)
     return True
@@ -733,7 +518,7 @@ def _slot_function(signature: str, target: tuple) -> Callable[..., Any] | None:
     if len(target) >= 2 and isinstance(target[1], str):
         receiver = wrap(target[0])
         slot = target[1].lstrip("012")
-        native = type(receiver).native
+        native = type(receiver)._native
         slots, signals = native.slot_signatures(), native.signal_signatures()
         if slot not in slots + signals:
             print(f"QObject::connect: No such slot {native.name}::{slot}", file=sys.stderr)
@@ -802,8 +587,8 @@ class BoundSignal:
         signature = next((s for s in self._member.signatures if len(argument_types(s)) == len(args)), None)
         if signature is None:
             raise ValueError(f"Called {self._member.name} with wrong argument(s): {args}")
-        if native_object.metaObject().indexOfSignal(signature) >= 0:
-            getattr(native_object, self._member.name).emit(*(unwrap(a) for a in args))
+        if _has_signal(native_object, signature):
+            QtCore.QObject.emit(native_object, QtCore.SIGNAL(signature), *(unwrap(a) for a in args))
         else:
             native_object.emit_signal(signature, *(unwrap(a) for a in args))
 
@@ -843,12 +628,7 @@ def _find_child(native_object: QtCore.QObject, kind: Any, name: str = "") -> QtC
     return found[0] if found else None
 
 
-_DECORATORS: dict[str, Callable[..., Any]] = {
-    "connect": _connect,
-    "disconnect": _disconnect,
-    "findChild": _find_child,
-    "findChildren": _find_children,
-}
+ADDED_METHODS.update(connect=_connect, disconnect=_disconnect, findChild=_find_child, findChildren=_find_children)
 
 
 # --- the module qt ---------------------------------------------------------------------------------------------------

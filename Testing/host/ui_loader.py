@@ -15,6 +15,7 @@ from typing import Any
 from PySide6 import QtCore, QtGui, QtWidgets
 
 from . import generated, pythonqt
+from .natives import Native
 
 _QT = pythonqt.make_qt_module()
 
@@ -64,6 +65,9 @@ class _Interpreter:
         stops = [self.object(e.text) for e in root.findall("tabstops/tabstop")]
         for first, second in zip(stops, stops[1:], strict=False):
             QtWidgets.QWidget.setTabOrder(first, second)
+        # Otherwise these would keep the widgets alive until the garbage collector comes.
+        self.objects.clear()
+        self.later.clear()
 
     def fail(self, message: str) -> UiError:
         return UiError(f"{self.path}: {message}")
@@ -80,12 +84,12 @@ class _Interpreter:
 
     def class_of(self, name: str) -> type[pythonqt.Proxy]:
         found = generated.CLASSES.get(name) or getattr(_QT, name, None)
-        if found is None or not issubclass(found.native.native_class, QtCore.QObject):
+        if found is None or not issubclass(found._native.native_class, QtCore.QObject):
             raise self.fail(f"class {name} is unknown")
         return found
 
     def create(self, class_name: str, element: ET.Element, parent: Any) -> Any:
-        native = self.class_of(class_name).native
+        native = self.class_of(class_name)._native
         made = native.construct(native.native_class, () if parent is None else (parent,))
         name = element.get("name")
         if name:
@@ -281,8 +285,8 @@ class _Interpreter:
         else:
             self.write(made, name, value)
 
-    def native(self, made: Any) -> pythonqt.Native:
-        return type(pythonqt.wrap(made)).native
+    def native(self, made: Any) -> Native:
+        return type(pythonqt.wrap(made))._native
 
     def write(self, made: Any, name: str, value: Any) -> None:
         native = self.native(made)
@@ -367,7 +371,7 @@ class _Interpreter:
         for part in text.split("|"):
             scope, separator, key = part.partition("::")
             found = generated.CLASSES.get(scope) or getattr(_QT, scope, None) if separator else None
-            value = found.native.find_enumerator(key) if found else None
+            value = found._native.find_enumerator(key) if found else None
             if value is None:
                 raise self.fail(f"enumerator {part} is unknown")
             values.append(value.native())

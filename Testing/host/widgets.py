@@ -652,7 +652,12 @@ class ctkColorPickerButton(LookAlike, QtWidgets.QPushButton):
 class ctkPathLineEdit(LookAlike, QtWidgets.QWidget):
     """A line for a path, with a browse button; an empty text is not a valid path and emits no path."""
 
-    defaults = {"showBrowseButton": True, "showHistoryButton": True}
+    _Filter = QtCore.QDir.Filter
+    defaults = {
+        "showBrowseButton": True,
+        "showHistoryButton": True,
+        "filters": _Filter.AllEntries | _Filter.NoDotAndDotDot | _Filter.Readable | _Filter.Executable,
+    }
 
     def __init__(self, parent: QtWidgets.QWidget | None = None):
         super().__init__(parent)

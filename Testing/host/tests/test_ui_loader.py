@@ -1,0 +1,229 @@
+"""The .ui interpreter: everything of a panel arrives, and what Slicer would silently lose is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from host import pythonqt
+from host.ui_loader import UiError, load_ui
+
+PANEL = Path(__file__).with_name("panel.ui")
+
+
+@pytest.fixture
+def slicer(slicer_host):
+    import slicer
+
+    return slicer
+
+
+@pytest.fixture
+def panel(slicer):
+    return slicer.util.loadUI(str(PANEL))
+
+
+@pytest.fixture
+def ui(slicer, panel):
+    return slicer.util.childWidgetVariables(panel)
+
+
+def load(tmp_path: Path, body: str, rest: str = "") -> object:
+    """Load a panel whose top widget holds `body`."""
+    path = tmp_path / "panel.ui"
+    path.write_text(
+        f'<ui version="4.0"><class>P</class><widget class="QWidget" name="P">{body}</widget>{rest}</ui>',
+        encoding="utf-8",
+    )
+    return load_ui(path)
+
+
+def test_properties_of_all_kinds_arrive(panel, ui):
+    import qt
+
+    assert panel.className() == "qMRMLWidget"
+    assert (panel.width, panel.height) == (520, 900)
+    assert ui.imageLabel.text == "&Image:"
+    assert ui.imageLabel.buddy() == ui.imageSelector
+    assert ui.imageSelector.nodeTypes == ("vtkMRMLScalarVolumeNode",)
+    assert (ui.imageSelector.noneEnabled, ui.imageSelector.addEnabled) == (True, False)
+    assert ui.imageSelector.toolTip == "Image to read."
+    assert ui.imageSelector.SlicerParameterName == "image"
+    assert (ui.betaSlider.value, ui.betaSlider.suffix, ui.betaSlider.decimals) == (2.5, " mm", 1)
+    assert (ui.rangeWidget.minimumValue, ui.rangeWidget.maximumValue) == (10.0, 40.0)
+    assert ui.colorButton.color == qt.QColor(200, 30, 60)
+    assert (ui.applyButton.enabled, ui.applyButton.font.bold(), ui.applyButton.font.pointSize()) == (False, True, 11)
+    assert ui.applyButton.sizePolicy.horizontalPolicy() == qt.QSizePolicy.Expanding
+    assert ui.filePath.filters == 2
+    assert ui.inputsLayout.fieldGrowthPolicy == qt.QFormLayout.AllNonFixedFieldsGrow
+
+
+def test_items_and_pages_arrive(panel, ui):
+    assert [ui.methodBox.itemText(i) for i in range(ui.methodBox.count)] == ["Tikhonov", "DRI"]
+    assert (ui.methodBox.currentIndex, ui.tabs.currentIndex, ui.tabs.tabText(1)) == (1, 1, "Two")
+    assert ui.familyBox.checkableModel().rowCount() == 2
+    assert ui.resultTable.horizontalHeaderItem(1).text() == "Value"
+    assert ui.resultTable.horizontalHeaderItem(1).toolTip() == "With its unit."
+    assert ui.resultTable.horizontalHeader().stretchLastSection is True
+    assert ui.resultTable.item(0, 0).text() == "volume"
+    group = panel.findChild("QButtonGroup", "speed")
+    assert group.buttons() == (ui.fast, ui.exact)
+
+
+def test_layouts_arrive(panel, ui):
+    import qt
+
+    form = ui.inputsSection.layout()
+    assert form.className() == "QFormLayout"
+    assert form.itemAt(1, qt.QFormLayout.FieldRole).widget() == ui.segmentSelector
+    assert form.itemAt(2, qt.QFormLayout.SpanningRole).widget() == ui.pointsTable
+    grid = ui.settingsSection.layout()
+    assert grid.itemAtPosition(0, 1).widget() == ui.betaSlider
+    assert grid.itemAtPosition(5, 0).widget() == grid.itemAtPosition(5, 1).widget() == ui.tabs
+    assert grid.columnStretch(1) == 1
+    assert ui.colorLayout.count() == 3
+
+
+def test_collapsed_section_hides_its_contents(panel, ui, slicer_host):
+    panel.show()
+    slicer_host.process_events(0)
+    assert not ui.hiddenButton.isVisible()
+    ui.advancedSection.collapsed = False
+    assert ui.hiddenButton.isVisible()
+
+
+def test_connections_work(panel, ui, slicer):
+    ui.showBox.checked = False
+    assert not ui.colorButton.enabled
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "image")
+    panel.setMRMLScene(slicer.mrmlScene)
+    assert ui.imageSelector.nodeFromIndex(0) is node
+    assert ui.pointsTable.markupsSelectorComboBox().mrmlScene() is slicer.mrmlScene
+
+
+def test_panel_can_be_drawn(panel, ui, tmp_path, slicer_host):
+    panel.show()
+    slicer_host.grab(panel, tmp_path / "panel.png")
+    import qt
+
+    image = qt.QImage(str(tmp_path / "panel.png"))
+    assert image.width() == 520
+    colors = {image.pixel(x, y) for x in range(0, image.width(), 7) for y in range(0, image.height(), 7)}
+    assert len(colors) > 20
+
+
+def test_containers(tmp_path, slicer):
+    panel = load(
+        tmp_path,
+        '<widget class="QScrollArea" name="area"><widget class="QWidget" name="inside"/></widget>'
+        '<widget class="QStackedWidget" name="stack"><widget class="QWidget" name="a"/><widget class="QLabel" name="b"/>'
+        '<property name="currentIndex"><number>1</number></property></widget>'
+        '<widget class="QToolBox" name="box"><widget class="QWidget" name="p"><attribute name="label"><string>L</string>'
+        "</attribute></widget></widget>"
+        '<action name="act"><property name="text"><string>Do</string></property></action>'
+        '<widget class="QToolButton" name="tool"><addaction name="act"/></widget>',
+    )
+    assert panel.area.widget().name == "inside"
+    assert (panel.stack.count, panel.stack.currentIndex) == (2, 1)
+    assert panel.box.itemText(0) == "L"
+    assert panel.tool.actions()[0].text == "Do"
+
+
+def test_spacer_and_nested_layout(tmp_path, slicer):
+    panel = load(
+        tmp_path,
+        '<layout class="QVBoxLayout" name="outer" stretch="2,0"><property name="leftMargin"><number>3</number></property>'
+        '<property name="spacing"><number>1</number></property>'
+        '<item><layout class="QHBoxLayout" name="inner"><item alignment="Qt::AlignRight"><widget class="QLabel" name="l"/>'
+        "</item></layout></item>"
+        '<item><spacer name="s"><property name="orientation"><enum>Qt::Vertical</enum></property>'
+        '<property name="sizeType"><enum>QSizePolicy::Fixed</enum></property>'
+        '<property name="sizeHint" stdset="0"><size><width>2</width><height>9</height></size></property></spacer></item>'
+        "</layout>",
+    )
+    import qt
+
+    outer = panel.layout()
+    assert (outer.contentsMargins().left(), outer.spacing, outer.stretch(0)) == (3, 1, 2)
+    assert outer.itemAt(0).layout().itemAt(0).alignment() == qt.Qt.AlignRight
+    assert (outer.itemAt(1).sizeHint().height(), outer.itemAt(1).expandingDirections()) == (9, 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ('<widget class="QNoSuch" name="a"/>', "class QNoSuch is unknown"),
+        ('<widget class="qMRMLNoSuchWidget" name="a"/>', "class qMRMLNoSuchWidget is unknown"),
+        (
+            '<widget class="QLabel" name="a"><property name="txt"><string>x</string></property></widget>',
+            "no property txt",
+        ),
+        ('<widget class="QLabel" name="a"><property name="width"><number>3</number></property></widget>', "width"),
+        (
+            '<widget class="qMRMLNodeComboBox" name="a"><property name="nodeType"><string>x</string></property></widget>',
+            "no property nodeType",
+        ),
+        (
+            '<widget class="qMRMLNodeComboBox" name="a"><property name="nodeTypes"><string>x</string></property></widget>',
+            "nodeTypes",
+        ),
+        (
+            '<widget class="QLabel" name="a"><property name="alignment"><set>Qt::AlignNowhere</set></property></widget>',
+            "enumerator Qt::AlignNowhere is unknown",
+        ),
+        (
+            '<widget class="QLabel" name="a"><property name="buddy"><cstring>b</cstring></property></widget>',
+            "no object named b",
+        ),
+        ('<widget class="QLabel" name="a"/><widget class="QLabel" name="a"/>', "two objects are named a"),
+        ('<widget class="QLabel" name="a"><magic/></widget>', "<magic>"),
+        ('<widget class="QLabel" name="a"><property name="text"><rune>x</rune></property></widget>', "<rune>"),
+        ('<widget class="QLabel" name="a"><item/></widget>', "items of QLabel"),
+        (
+            '<widget class="QToolButton" name="a"><property name="icon"><iconset><normaloff>no.png</normaloff></iconset>'
+            "</property></widget>",
+            "no.png does not exist",
+        ),
+        (
+            '<widget class="QRadioButton" name="a"><attribute name="buttonGroup"><string>g</string></attribute></widget>',
+            "no button group named g",
+        ),
+    ],
+)
+def test_what_slicer_would_lose_is_an_error(slicer, tmp_path, body, message):
+    with pytest.raises(UiError, match=message) as caught:
+        load(tmp_path, body)
+    assert str(tmp_path / "panel.ui") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("signal", "slot"),
+    [("toggle(bool)", "setEnabled(bool)"), ("toggled(bool)", "enable(bool)"), ("clicked()", "setEnabled(bool)")],
+)
+def test_connection_that_fails_is_an_error(slicer, tmp_path, signal, slot, capsys):
+    connection = (
+        f"<connections><connection><sender>a</sender><signal>{signal}</signal><receiver>b</receiver><slot>{slot}</slot>"
+        "</connection></connections>"
+    )
+    with pytest.raises(UiError, match=r"cannot connect a\."):
+        load(tmp_path, '<widget class="QCheckBox" name="a"/><widget class="QLabel" name="b"/>', connection)
+
+
+def test_broken_file(slicer, tmp_path):
+    path = tmp_path / "broken.ui"
+    path.write_text("<ui><widget", encoding="utf-8")
+    with pytest.raises(UiError, match="not an XML file"):
+        load_ui(path)
+    path.write_text("<ui/>", encoding="utf-8")
+    with pytest.raises(UiError, match="no widget"):
+        load_ui(path)
+    with pytest.raises(RuntimeError, match="file not found"):
+        slicer.util.loadUI(str(tmp_path / "missing.ui"))
+
+
+def test_top_widget_lives_as_long_as_its_wrapper(slicer):
+    panel = load_ui(PANEL)
+    button = panel.findChild("QPushButton", "applyButton")
+    assert pythonqt.unwrap(button) is not None
+    del panel
+    assert not button
