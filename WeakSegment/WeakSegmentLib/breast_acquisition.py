@@ -96,10 +96,10 @@ def draw_uptake(
         Fine field with unit standard deviation.
     """
     p = parameters
-    patches = power_law_field(grid, 3.0, rng, longest_mm=15)
+    patches = power_law_field(grid, 2.5, rng, longest_mm=15)
     gland_at = np.flatnonzero(shares["gland"] > 0.005)
     lesion_at = np.flatnonzero(shares["lesion"] > 0.005)
-    fine = np.exp(np.float32(0.07) * texture.ravel())
+    fine = np.exp(np.float32(0.10) * texture.ravel())
     lesion_ktrans = p.tumor_ktrans_per_min * np.exp(p.tumor_spread * patches.ravel()[lesion_at])
     inside = core.ravel()[lesion_at]
     uneven = enlarge(power_law_field(grid.coarse(), 3.5, rng, longest_mm=100, shortest_mm=20), grid)
@@ -128,7 +128,7 @@ class Scanner:
     def acquire(
         self, signal: Field, shift_mm: NDArray[np.float64], breathing_mm: float, rng: np.random.Generator
     ) -> NDArray[np.int16]:
-        """Return the magnitude image of a signal (K, J, I), moved, blurred in the slice and with Rician noise.
+        """Return the magnitude image of a signal (K, J, I): moved, with Rician noise, blurred in the slice.
 
         Parameters
         ----------
@@ -137,7 +137,8 @@ class Scanner:
         breathing_mm : float
             Amplitude of an oscillation to and fro along I during the acquisition of the lines along J: ghosts.
         """
-        spectrum = scipy.fft.fftn((signal * self.sensitivity).astype(np.complex64), overwrite_x=True)
+        noise = rng.standard_normal((*signal.shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
+        spectrum = scipy.fft.fftn(signal * self.sensitivity + self.noise * noise, overwrite_x=True)
         frequencies = [scipy.fft.fftfreq(n) for n in signal.shape]
         k, j, i = (
             np.exp(-2j * np.pi * f * d / h - (2 * np.pi * f * b) ** 2 / 2)
@@ -150,19 +151,21 @@ class Scanner:
             cycle = np.sin(2 * np.pi * (np.arange(signal.shape[1]) * rng.uniform(0.1, 0.25) + rng.random()))
             to_and_fro = breathing_mm / self.grid.spacing[2] * np.outer(cycle, frequencies[2])
             spectrum *= np.exp(-2j * np.pi * to_and_fro).astype(np.complex64)
-        image = scipy.fft.ifftn(spectrum, overwrite_x=True)
-        noise = rng.standard_normal((*signal.shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
-        return np.rint(np.abs(image + self.noise * noise)).astype(np.int16)
+        return np.rint(np.abs(scipy.fft.ifftn(spectrum, overwrite_x=True))).astype(np.int16)
 
 
 def draw_scanner(grid: Grid, anatomy: Anatomy, parameters: BreastParameters, rng: np.random.Generator) -> Scanner:
     """Draw coil sensitivity and noise map; the noise is the gland's mean signal before injection / `parameters.snr`."""
     coarse = grid.coarse()
     uneven, noisy = (enlarge(power_law_field(coarse, 3.5, rng, longest_mm=150, shortest_mm=25), grid) for _ in range(2))
-    below_skin = np.maximum(anatomy.depth, 0) / np.float32(parameters.coil_fall_off_mm)
-    sensitivity = np.exp(np.float32(parameters.coil_spread) * uneven - below_skin)
+    from_tip = parameters.depth_mm - grid.axes()[2]
+    far = (np.float32(0.3) * np.maximum(anatomy.depth, 0) + from_tip) / parameters.coil_fall_off_mm
+    sensitivity = np.exp(np.float32(parameters.coil_spread) * uneven - far.astype(np.float32))
     mean = float(np.average(sensitivity, weights=anatomy.gland))
-    noise = np.float32(_GLAND_SIGNAL * mean / parameters.snr) * np.exp(np.float32(_NOISE_SPREAD) * noisy)
+    # white noise loses this share of its standard deviation by the blur, a Gaussian along two axes
+    frequency = np.linspace(0, 0.5, 200)
+    kept = np.mean(np.exp(-((2 * np.pi * frequency * parameters.blur_voxels) ** 2)))
+    noise = np.float32(_GLAND_SIGNAL * mean / parameters.snr / kept) * np.exp(np.float32(_NOISE_SPREAD) * noisy)
     return Scanner(grid, sensitivity, noise, parameters.blur_voxels)
 
 

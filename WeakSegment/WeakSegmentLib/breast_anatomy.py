@@ -66,11 +66,14 @@ class Grid:
 
 
 def breast_grid(parameters: BreastParameters) -> Grid:
-    """Return the voxel grid that holds the breast, its margin of air and the chest wall."""
+    """Return the voxel grid that holds the breast, its margin of air and the chest wall; sizes suit the FFT."""
     p = parameters
     width, height = 2 * (p.half_width_mm + _MARGIN_MM), 2 * (p.half_height_mm + _MARGIN_MM) + p.droop_mm
     extent = (width, height, p.depth_mm + _MARGIN_MM + _BEHIND_MM)
-    k, j, i = (int(np.ceil(e / h)) for e, h in zip(extent, p.protocol.spacing_mm, strict=True))
+    k, j, i = (
+        scipy.fft.next_fast_len(int(np.ceil(e / h)), real=True)
+        for e, h in zip(extent, p.protocol.spacing_mm, strict=True)
+    )
     corner = (-width / 2, p.half_height_mm + _MARGIN_MM, p.depth_mm + _MARGIN_MM)
     return Grid((k, j, i), p.protocol.spacing_mm, corner)
 
@@ -144,14 +147,16 @@ def voxel_spread(level: Field) -> Field:
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
-    """Tissue shares of each voxel (K, J, I) without lesion; what is left to 1 is air or lung.
+    """Tissue shares of each voxel (K, J, I) without vessels and lesion; what is left to 1 is air or lung.
 
     Attributes
     ----------
     depth : ndarray, mm
         Distance below the skin surface, negative outside the body.
-    skin, muscle, fat, gland, vessel : ndarray
+    skin, muscle, fat, gland : ndarray
         Shares; together at most 1.
+    breast : ndarray
+        Share inside the skin and in front of the muscle.
     nipple : (3,) r, s, a in mm
     texture : ndarray
         Fine field with unit standard deviation.
@@ -162,13 +167,13 @@ class Anatomy:
     muscle: Field
     fat: Field
     gland: Field
-    vessel: Field
+    breast: Field
     nipple: NDArray[np.float64]
     texture: Field
 
 
 def build_anatomy(grid: Grid, parameters: BreastParameters, rng: np.random.Generator) -> Anatomy:
-    """Return a breast with skin, pectoral muscle, fat and gland; vessels are empty (`draw_vessels` adds them)."""
+    """Return a breast with skin, pectoral muscle, fat and gland."""
     p, coarse = parameters, grid.coarse()
     depth, behind_wall = _outline(coarse, p, rng)
     nipple = np.array([0.0, -p.droop_mm, p.depth_mm])
@@ -178,7 +183,7 @@ def build_anatomy(grid: Grid, parameters: BreastParameters, rng: np.random.Gener
     r, s, a = coarse.axes()
     from_nipple = np.sqrt((r - nipple[0]) ** 2 + (s - nipple[1]) ** 2 + (a - nipple[2]) ** 2)
     skin_mm = p.skin_mm + 1.5 * np.exp(-((from_nipple / 12) ** 2))
-    concentric = _gland_tendency(coarse, p, depth, nipple, rng)
+    concentric = _gland_tendency(coarse, p, depth, -behind_wall, nipple, rng)
     depth, below_skin = enlarge(depth, grid), enlarge(depth - skin_mm.astype(np.float32), grid)
     behind_wall = enlarge(behind_wall, grid)
 
@@ -186,22 +191,23 @@ def build_anatomy(grid: Grid, parameters: BreastParameters, rng: np.random.Gener
     wall_spread = float(grid.spacing[2] / np.sqrt(12))
     front, back = (share_above_zero(behind_wall - np.float32(t), wall_spread) for t in (0.0, p.muscle_mm))
     texture = power_law_field(grid, 1.8, rng, longest_mm=20)
-    tendency = enlarge(concentric, grid)
-    tendency += np.float32(0.8) * power_law_field(grid, p.gland_exponent, rng, longest_mm=35)
-    tendency += np.float32(0.20) * texture
+    lobes = power_law_field(grid, p.gland_exponent + 0.6, rng, longest_mm=35)
+    tendency = enlarge(concentric, grid) + np.float32(0.6) * lobes + np.float32(0.05) * texture
     breast = inside * (1 - front)
     sample = tendency[::2, ::3, ::3][breast[::2, ::3, ::3] > 0.5]
     level = tendency - np.float32(np.quantile(sample, 1 - p.density))
-    gland = share_above_zero(level, voxel_spread(level) + np.float32(0.10))
-    septa = power_law_field(grid, 3.5, rng, longest_mm=25, shortest_mm=3)
-    gland = breast * np.maximum(gland, np.float32(0.45) * np.exp(-((septa / np.float32(0.06)) ** 2)))
+    gland = share_above_zero(level, voxel_spread(level) + np.float32(0.12))
+    septa = power_law_field(grid, 4.0, rng, longest_mm=30, shortest_mm=5)
+    gland = breast * np.maximum(gland, np.float32(0.40) * np.exp(-((septa / np.float32(0.08)) ** 2)))
+    streaks = share_above_zero(lobes - np.float32(1.0), 0.3)
+    muscle = inside * (front - back)
     return Anatomy(
         depth=depth,
         skin=body - inside,
-        muscle=inside * (front - back),
-        fat=breast - gland,
+        muscle=muscle * (1 - streaks),
+        fat=breast - gland + muscle * streaks,
         gland=gland,
-        vessel=np.zeros(grid.shape, dtype=np.float32),
+        breast=breast,
         nipple=nipple,
         texture=texture,
     )
@@ -211,7 +217,9 @@ def _outline(grid: Grid, parameters: BreastParameters, rng: np.random.Generator)
     """Return the distances inside the skin surface and behind the front of the pectoral muscle, in mm."""
     p, (r, s, a) = parameters, grid.axes()
     lateral = r if p.laterality == "R" else -r
-    wall = -((np.maximum(lateral + 25, 0) / 25) ** 2) - (np.maximum(-s, 0) / 22) ** 2 + 0 * a
+    wobble = power_law_field(grid, 4.0, rng, longest_mm=80, shortest_mm=30)
+    tilt = rng.normal(0, 0.08)
+    wall = tilt * s - ((np.maximum(lateral + 25, 0) / 25) ** 2) - (np.maximum(-s, 0) / 22) ** 2 + 0 * a + 2 * wobble
     forward = np.clip(a / p.depth_mm, 0, 1.2)
     center = -p.droop_mm * forward**1.5
     n = p.outline_exponent
@@ -224,8 +232,8 @@ def _outline(grid: Grid, parameters: BreastParameters, rng: np.random.Generator)
     nipple = 5.0 - np.sqrt(r**2 + (s + p.droop_mm) ** 2 + (a - p.depth_mm) ** 2)
     chest = wall + 9.0 - a
     outline = np.logaddexp(np.logaddexp(breast / 5, chest / 5) * 5, nipple)
-    wobble = power_law_field(grid, 4.0, rng, longest_mm=80, shortest_mm=30)
-    return _as_distance(outline + wobble * 0.8, grid), (wall - a).astype(np.float32)
+    distance = np.minimum(_as_distance(outline + 0.8 * wobble, grid), min(p.half_width_mm, p.half_height_mm))
+    return distance.astype(np.float32), (wall - a).astype(np.float32)
 
 
 def _as_distance(level: Field, grid: Grid) -> Field:
@@ -235,7 +243,12 @@ def _as_distance(level: Field, grid: Grid) -> Field:
 
 
 def _gland_tendency(
-    grid: Grid, parameters: BreastParameters, depth: Field, nipple: NDArray[np.float64], rng: np.random.Generator
+    grid: Grid,
+    parameters: BreastParameters,
+    depth: Field,
+    before_wall: Field,
+    nipple: NDArray[np.float64],
+    rng: np.random.Generator,
 ) -> Field:
     """Return where gland prefers to be: a cone to the nipple, strands that fan out from it, away from the skin."""
     p, (r, s, a) = parameters, grid.axes()
@@ -244,17 +257,17 @@ def _gland_tendency(
     width = 1.15 - 0.85 * along
     cone = ((lateral - 5 * (1 - along)) / (0.75 * p.half_width_mm * width)) ** 2
     cone = cone + ((s + p.droop_mm * along - 3) / (0.75 * p.half_height_mm * width)) ** 2
-    cone = cone + (np.maximum(12 - a, 0) / 10) ** 2
+    cone = cone + (np.maximum(18 - before_wall, 0) / 8) ** 2
     to_skin = np.exp(-np.maximum(depth - p.skin_mm, 0) / 5.0)
     at_nipple = np.exp(-((r**2 + (s - nipple[1]) ** 2) / 14**2))
 
     offset = [r - nipple[0], s - nipple[1], a - (nipple[2] + 15)]
     distance = np.sqrt(sum(o * o for o in offset))
     fan = Grid((64, 64, 64), (1.5, 1.5, 1.5), (0, 0, 0))
-    strands = power_law_field(fan, p.gland_exponent, rng, longest_mm=40)
+    strands = power_law_field(fan, p.gland_exponent + 0.6, rng, longest_mm=40)
     at = np.stack(np.broadcast_arrays(0.3 * distance, 55 * offset[0] / distance, 55 * offset[1] / distance)) / 1.5
     strand = map_coordinates(strands, at, order=1, mode="grid-wrap", output=np.float32)
-    return (0.7 * strand - 1.1 * cone - 2.5 * to_skin * (1 - at_nipple)).astype(np.float32)
+    return (1.0 * strand - 1.0 * cone - 2.5 * to_skin * (1 - at_nipple)).astype(np.float32)
 
 
 def draw_vessels(
@@ -276,7 +289,7 @@ def draw_vessels(
         direction = np.array([0.0, 0.0, 1.0])
         for _ in range(int(rng.uniform(40, 90))):
             to_goal = goal - path[-1]
-            direction = direction + 0.08 * to_goal / (np.linalg.norm(to_goal) + 1) + 0.25 * rng.standard_normal(3)
+            direction = direction + 0.08 * to_goal / (np.linalg.norm(to_goal) + 1) + 0.15 * rng.standard_normal(3)
             direction /= np.linalg.norm(direction)
             following = path[-1] + direction
             k, j, i = np.rint(grid.index(following)).astype(int)

@@ -76,9 +76,11 @@ class BreastParameters:
     half_width, _height, depth 42-55, 46-60, 55-80 mm                        own choice: 220 to 550 ml of breast
     outline_exponent          1.7-2.3 (2 is an ellipsoid, less is pointed)   own choice, pointed as prone breasts are
     droop_mm                  0-10                                           own choice
-    skin_mm                   1.5-2.5                                        Huang 2008, doi:10.1118/1.2841941
+    skin_mm                   normal, 1.44 (sd 0.25), 0.9-2.3                Shi 2013, doi:10.1118/1.4793257; thicker at
+                                                                             the nipple by own choice
     muscle_mm                 8-14                                           own choice
-    density                   Beta(1.6, 3) in 0.04-0.75                      glandular share 30 +- 23 % of the volume
+    density                   Beta(1.5, 4) in 0.04-0.75 of the volume        mean 0.19, 95 % below 0.45 in Yaffe 2009,
+                                                                             doi:10.1118/1.3250863; denser by own choice
     gland_exponent            2.6-3.2                                        power law of breast texture, Burgess 2001,
                                                                              doi:10.1118/1.1355308
     vessels                   3-7                                            own choice
@@ -90,13 +92,13 @@ class BreastParameters:
     fat_t1_s                  0.30 (sd 0.02)                                 1.5 T, Rakow-Penner 2006,
     gland_t1_s                1.27 (sd 0.10)                                 doi:10.1002/jmri.20469
     tumor_t1_s                1.30 (sd 0.12)                                 own choice: like gland
-    tumor_ktrans_per_min      log-normal, median 0.11 (0.07 non-mass),       malignant lesions: about 0.05-0.5
+    tumor_ktrans_per_min      log-normal, median 0.12 (0.08 non-mass),       malignant lesions: about 0.05-0.5
                               sd of log 0.45
     tumor_spread              sd of log within the lesion, 0.25-0.55         matched to one real case (0.37 with noise)
-    tumor_ve, tumor_vp        0.25-0.60, 0.02-0.08                           as above
+    tumor_ve, tumor_vp        0.12-0.45, 0.02-0.08                           as above
     gland_ktrans_per_min      log-normal, median 0.03, sd of log 0.7         background enhancement minimal to marked
     coil_fall_off_mm          60-120                                         own choice
-    snr                       14-35 on gland before injection                one real case: 13 on the lesion
+    snr                       8-30 on gland before injection                one real case: about 9
     blur_voxels               0.40-0.50, in-plane                            own choice
     motion_mm                 sd of the rigid shift from phase to phase,     own choice
                               half-normal with scale 0.35
@@ -162,9 +164,9 @@ def draw_parameters(settings: BreastPhantomSettings, rng: np.random.Generator) -
         depth_mm=between(55, 80),
         outline_exponent=between(1.7, 2.3),
         droop_mm=between(0, 10),
-        skin_mm=between(1.5, 2.5),
+        skin_mm=float(np.clip(1.44 + 0.25 * rng.standard_normal(), 0.9, 2.3)),
         muscle_mm=between(8, 14),
-        density=float(np.clip(rng.beta(1.6, 3.0), 0.04, 0.75)),
+        density=float(np.clip(rng.beta(1.5, 4.0), 0.04, 0.75)),
         gland_exponent=between(2.6, 3.2),
         vessels=int(rng.integers(3, 8)),
         kind=kind,
@@ -174,15 +176,15 @@ def draw_parameters(settings: BreastPhantomSettings, rng: np.random.Generator) -
         fat_t1_s=0.30 + 0.02 * float(rng.standard_normal()),
         gland_t1_s=1.27 + 0.10 * float(rng.standard_normal()),
         tumor_t1_s=1.30 + 0.12 * float(rng.standard_normal()),
-        tumor_ktrans_per_min=log_normal(0.07 if kind == "non-mass" else 0.11, 0.45),
+        tumor_ktrans_per_min=log_normal(0.08 if kind == "non-mass" else 0.12, 0.45),
         tumor_spread=between(0.25, 0.55),
-        tumor_ve=between(0.25, 0.60),
+        tumor_ve=between(0.12, 0.45),
         tumor_vp=between(0.02, 0.08),
         gland_ktrans_per_min=log_normal(0.03, 0.7),
         gland_spread=between(0.3, 0.6),
         coil_fall_off_mm=between(60, 120),
         coil_spread=between(0.05, 0.18),
-        snr=between(14, 35),
+        snr=between(8, 30),
         blur_voxels=between(0.40, 0.50),
         motion_mm=abs(0.35 * float(rng.standard_normal())),
         breathing_mm=between(0, 0.25),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,18 @@ from numpy.typing import NDArray
 
 from WeakSegmentLib.breast_acquisition import draw_scanner, draw_shifts, draw_uptake
 from WeakSegmentLib.breast_anatomy import Anatomy, Field, Grid, breast_grid, build_anatomy, draw_vessels
-from WeakSegmentLib.breast_lesion import VoxelLesion, draw_lesion, voxelize
+from WeakSegmentLib.breast_lesion import LesionShape, VoxelLesion, draw_lesion, voxelize
 from WeakSegmentLib.breast_parameters import BreastParameters, BreastPhantomSettings, draw_parameters
+from WeakSegmentLib.points import extreme_points_of_mask
 
 GENERATOR_VERSION = 1
 """Raised whenever the same seed would give another case."""
 
-POINT_LABELS = ("Left", "Right", "Anterior", "Posterior", "Inferior", "Superior")
+
+_FEWEST_SLICES = 4
+"""Nominal lesion diameter, at least, in slices."""
+
+_MOST_DRAWS = 50
 
 
 class Tissue(IntEnum):
@@ -54,7 +59,7 @@ class BreastCase:
     tissue : Volume, uint8
         The tissue with the largest share of each voxel (`Tissue`); lung counts as air.
     points : LabeledPoints
-        Extreme points of the lesion, named after `POINT_LABELS`, RAS mm: centers of outermost voxels.
+        Extreme points of the lesion, named after the patient's six directions, RAS mm: centers of outermost voxels.
     phase_minutes : tuple of float, min
         Time after injection of each `post`.
     parameters : dict
@@ -104,10 +109,8 @@ def simulate_breast_case(
     anatomy = build_anatomy(grid, parameters, anatomy_rng)
     progress(0.3, "Simulating the lesion")
     center, diameter = _place_lesion(grid, anatomy, parameters, lesion_rng)
-    shape = draw_lesion(parameters.kind, diameter, center, anatomy.nipple, lesion_rng)
-    lesion = voxelize(shape, grid, lesion_rng)
-    breast = anatomy.fat + anatomy.gland > 0.5
-    shares = _tissue_shares(anatomy, lesion, draw_vessels(grid, anatomy, parameters, center, anatomy_rng), breast)
+    shape, lesion = _draw_resolved_lesion(grid, anatomy, parameters.kind, center, diameter, lesion_rng)
+    shares = _tissue_shares(anatomy, lesion, draw_vessels(grid, anatomy, parameters, center, anatomy_rng))
     progress(0.4, "Simulating contrast uptake")
     minutes = (0.0, *parameters.protocol.phase_minutes)
     uptake = draw_uptake(grid, shares, lesion.core, anatomy.texture, parameters, kinetics_rng)
@@ -119,7 +122,7 @@ def simulate_breast_case(
         progress(0.45 + 0.5 * n / len(minutes), f"Simulating phase {n + 1} of {len(minutes)}")
         image = scanner.acquire(uptake.signal(time), shifts[n], parameters.breathing_mm, scanner_rng)
         phases.append(Volume(image, ijk_to_ras, f"post-contrast {n}" if n else "pre-contrast"))
-    mask = Volume(lesion.mask & breast, ijk_to_ras, "lesion")
+    mask = Volume(lesion.mask, ijk_to_ras, "lesion")
     drawn = asdict(parameters) | {
         "generator_version": GENERATOR_VERSION,
         "seed": seed,
@@ -131,39 +134,17 @@ def simulate_breast_case(
         "spicules_left_out_of_mask": lesion.spicules_left_out,
         "shifts_mm_kji": shifts.tolist(),
     }
+    points = extreme_points_of_mask(mask)
     progress(1.0, "Simulated")
     return BreastCase(
         pre=phases[0],
         post=tuple(phases[1:]),
         lesion=mask,
         tissue=Volume(_tissue_map(shares, mask.array), ijk_to_ras, "tissue"),
-        points=extreme_points(mask),
+        points=LabeledPoints(list(points.roles), points.positions_ras),
         phase_minutes=minutes[1:],
         parameters=drawn,
     )
-
-
-def extreme_points(mask: Volume) -> LabeledPoints:
-    """Return the six outermost voxel centers of a mask along the patient's axes, named after `POINT_LABELS`.
-
-    Of several outermost voxels the one nearest to their mean is taken.
-
-    Raises
-    ------
-    InputError
-        If the mask is empty.
-    """
-    voxels = np.argwhere(mask.array)[:, ::-1]
-    if not len(voxels):
-        raise InputError(f"'{mask.name}' is empty: it has no extreme points.")
-    positions = mask.points_to_ras(voxels)
-    chosen = []
-    for name in POINT_LABELS:
-        axis, sign = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}[name[0]]
-        along = sign * positions[:, axis]
-        outermost = positions[along > along.max() - 1e-6]
-        chosen.append(outermost[np.argmin(np.linalg.norm(outermost - outermost.mean(axis=0), axis=1))])
-    return LabeledPoints(list(POINT_LABELS), np.array(chosen))
 
 
 def write_breast_case(case: BreastCase, folder: str | Path) -> None:
@@ -243,23 +224,41 @@ def _place_lesion(
     """Return the center (r, s, a in mm) and the diameter that fits there; gland attracts lesions.
 
     A lesion stays 4 mm below the skin surface and 2 mm in front of the muscle, up to its nominal radius; where the
-    breast has no place for the drawn diameter, it shrinks to the largest that fits.
+    breast has no place for the drawn diameter, it shrinks to the largest that fits, and grows where it would not be
+    seen on enough slices.
     """
     step = tuple(max(1, round(2.0 / h)) for h in grid.spacing)
     thin = tuple(slice(None, None, n) for n in step)
     r, s, a = np.broadcast_arrays(*grid.axes())
     room = np.minimum(anatomy.depth[thin] - 4, a[thin] - 2)
-    room = np.where(anatomy.fat[thin] + anatomy.gland[thin] > 0.9, room, 0)
-    diameter = min(parameters.diameter_mm, 2 * float(room.max()) / 1.05)
+    room = np.where(anatomy.breast[thin] > 0.9, room, 0)
+    diameter = max(parameters.diameter_mm, _FEWEST_SLICES * max(grid.spacing))
+    diameter = min(diameter, 2 * float(room.max()) / 1.05)
     weight = np.where(room >= 1.05 * diameter / 2 - 1e-6, 0.15 + anatomy.gland[thin], 0).ravel().astype(np.float64)
     chosen = int(rng.choice(weight.size, p=weight / weight.sum()))
     center = np.array([float(x[thin].ravel()[chosen]) for x in (r, s, a)])
     return center, float(diameter)
 
 
-def _tissue_shares(anatomy: Anatomy, lesion: VoxelLesion, vessel: Field, breast: NDArray[np.bool_]) -> dict[str, Field]:
+def _draw_resolved_lesion(
+    grid: Grid, anatomy: Anatomy, kind: str, center: NDArray[np.float64], diameter: float, rng: np.random.Generator
+) -> tuple[LesionShape, VoxelLesion]:
+    """Draw lesions until one has six extreme points on the grid; its mask stays within the breast."""
+    for _ in range(_MOST_DRAWS):
+        shape = draw_lesion(kind, diameter, center, anatomy.nipple, rng)
+        lesion = voxelize(shape, grid, rng)
+        lesion = replace(lesion, mask=lesion.mask & (anatomy.breast > 0.5))
+        try:
+            extreme_points_of_mask(Volume(lesion.mask, np.eye(4)))
+        except InputError:
+            continue
+        return shape, lesion
+    raise RuntimeError(f"No {kind} lesion of {diameter:.1f} mm is resolved by voxels of {grid.spacing} mm.")
+
+
+def _tissue_shares(anatomy: Anatomy, lesion: VoxelLesion, vessel: Field) -> dict[str, Field]:
     """Return the shares of all tissues; the lesion, which stays within the breast, comes first, then vessels."""
-    tumor = lesion.share * breast
+    tumor = lesion.share * anatomy.breast
     rest = 1 - tumor
     vessel = vessel * rest
     rest = rest - vessel

@@ -28,7 +28,7 @@ def blood_concentration(minutes: ArrayLike) -> NDArray[np.float64]:
     Parameters
     ----------
     minutes : array_like, min
-        Time since the bolus reached the artery; before 0 the concentration is 0.
+        Time since the bolus reached the artery; up to 0 the concentration is 0.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def blood_concentration(minutes: ArrayLike) -> NDArray[np.float64]:
     concentration = 1.050 * np.exp(-0.1685 * t) / (1 + np.exp(-38.078 * (t - 0.483)))
     for area, center, width in ((0.809, 0.17046, 0.0563), (0.330, 0.365, 0.132)):
         concentration += area / (width * np.sqrt(2 * np.pi)) * np.exp(-((t - center) ** 2) / (2 * width**2))
-    return np.where(t < 0, 0.0, concentration)
+    return np.where(t <= 0, 0.0, concentration)
 
 
 def tissue_concentration(minutes: float, ktrans: ArrayLike, ve: ArrayLike, vp: ArrayLike = 0.0) -> NDArray[np.float64]:
@@ -177,6 +177,24 @@ def percent_enhancement(pre: Volume, post: Volume) -> Volume:
     enhancement = np.zeros(before.shape, dtype=np.float32)
     np.divide(100.0 * (after - before), before, out=enhancement, where=before > 0)
     return pre.with_array(enhancement, "percent enhancement")
+
+
+def signal_enhancement_ratio(pre: Volume, early: Volume, late: Volume) -> Volume:
+    """Return (early - pre) / (late - pre) per voxel; 0 where the late signal does not exceed the one before.
+
+    Raises
+    ------
+    InputError
+        If the grids differ or a voxel is not a finite number.
+
+    References
+    ----------
+    Hylton NM et al., Radiology 263:663 (2012), doi:10.1148/radiol.12110748.
+    """
+    before, after, last = _checked_phases(pre, [early, late])
+    ratio = np.zeros(before.shape, dtype=np.float32)
+    np.divide(after - before, last - before, out=ratio, where=last > before)
+    return pre.with_array(ratio, "signal enhancement ratio")
 
 
 def segment_kinetics(pre: Volume, post: Sequence[Volume], mask: Volume) -> SegmentKinetics:
