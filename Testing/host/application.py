@@ -141,7 +141,7 @@ class Host:
         for scene in (foreign, self._slicer.mrmlScene):
             module.proxy.setMRMLScene(scene)
             self.process_events(0)
-            if panel.mrmlScene() is not scene:
+            if self._pythonqt.unwrap(panel).mrmlScene() is not scene:
                 raise AssertionError(f"{name} did not take the new scene")
         from .scripted import TEMPLATE_CONTRIBUTORS, TEMPLATE_HELP
 
@@ -228,6 +228,7 @@ class Host:
         found += [f"exception in an observer: {error!r}" for error in self.messages.observer_errors]
         found += [f"VTK message: {text}" for text in self.messages.vtk]
         found += [f"Qt message: {text}" for text in self.messages.qt]
+        found += self._modules.left_behind
         if not self._scene.is_balanced():
             found.append(f"scene is still in state {self._scene.node.GetStates()}: a StartState without EndState")
         if "fileFormat" in self._slicer.util.exportNode.__defaults__[0]:
@@ -238,6 +239,7 @@ class Host:
     def forget_problems(self) -> None:
         self._pythonqt.slot_errors.clear()
         self.messages.clear()
+        self._modules.left_behind.clear()
 
     @contextlib.contextmanager
     def expected_error(self, kind: type[BaseException], match: str = "") -> Iterator[None]:
@@ -258,6 +260,8 @@ class Host:
             self.unload_module(name)
         self._scene.end_states()
         self.close_scene()
+        for node in self._slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode"):
+            self._slicer.mrmlScene.RemoveNode(node)
         self._scene.reset_views()
         QtCore.QSettings().clear()
         while QtWidgets.QApplication.overrideCursor() is not None:

@@ -23,6 +23,7 @@ class ModuleManager:
         self._scene = scene
         self._loaded: dict[str, Any] = {}
         self.scripted: dict[str, ScriptedModule] = {}
+        self.left_behind: list[str] = []
         self.namespace = types.ModuleType("slicer.modules")
         self.names = types.ModuleType("slicer.moduleNames")
         self.proxy = generated.surface_class("qSlicerModuleManager")()
@@ -76,6 +77,8 @@ class ModuleManager:
         module = self.scripted[name]
         module.leave()
         pythonqt.unwrap(self.proxy).emit_signal("moduleAboutToBeUnloaded(QString)", name)
+        self.note_left_behind(name)
+        self._remove_left_behind(name)
         module.delete()
         del self.scripted[name], self._loaded[name]
         for attribute in (name.lower(), f"{name}Instance", f"{name}Widget"):
@@ -84,6 +87,21 @@ class ModuleManager:
         delattr(self.names, name)
         sys.modules.pop(name, None)
         getattr(slicer, "selfTests", {}).pop(name, None)
+
+    def note_left_behind(self, name: str) -> None:
+        """Record the observers that a cleanup forgot: after Reload the module would react twice."""
+        for target, callback in self._scene.python_observers():
+            owner = getattr(callback, "__self__", None)
+            if name in (getattr(callback, "__module__", ""), type(owner).__module__):
+                what = getattr(callback, "__qualname__", repr(callback))
+                self.left_behind.append(f"cleanup of {name} left the observer {what} on {target.GetClassName()}")
+
+    def _remove_left_behind(self, name: str) -> None:
+        """Spare the next test the observers of a module that is gone."""
+        for _, callback in self._scene.python_observers():
+            owner = getattr(callback, "__self__", None)
+            if type(owner).__module__ == name and hasattr(owner, "removeObservers"):
+                owner.removeObservers()
 
 
 class FactoryManager:
@@ -163,6 +181,8 @@ class ScriptedModule:
             except BaseException:
                 self.delete()
                 raise
+            # Slicer hands over the scene after setup, so that a panel shows whether it can do without.
+            self._panel.setMRMLScene(slicer.mrmlScene)
         return self._panel
 
     def widget(self) -> Any:
@@ -174,7 +194,7 @@ class ScriptedModule:
         native = pythonqt.unwrap(panel)
         native.setObjectName(f"{self.name}Widget")
         native.store("moduleName", self.name)
-        native.reload = lambda: self._set_up(panel)
+        native.reload = self._reload
         native.self = lambda: getattr(self._manager.namespace, f"{self.name}Widget", None)
         native.enter = self.enter
         native.exit = self.leave
@@ -183,15 +203,19 @@ class ScriptedModule:
         native.setLayout(QtWidgets.QVBoxLayout())
         return panel
 
+    def _reload(self) -> None:
+        """Make the widget object anew; slicer.util.reloadScriptedModule has run the script and the cleanup."""
+        self._manager.note_left_behind(self.name)
+        self._set_up(self._panel)
+
     def _set_up(self, panel: Any) -> None:
-        """Make the widget object, run its setup, and only then hand over the scene."""
+        """Make the widget object and run its setup."""
         widget_class = getattr(sys.modules[self.name], f"{self.name}Widget", None)
         if widget_class is None:
             raise RuntimeError(f"class {self.name}Widget was not found in file {self.path}")
         widget = widget_class(panel)
         setattr(self._manager.namespace, f"{self.name}Widget", widget)
         widget.setup()
-        panel.setMRMLScene(slicer.mrmlScene)
 
     def _hook(self, name: str, kind: type, *arguments: Any) -> Any:
         method = getattr(self.widget(), name, None)
@@ -199,7 +223,7 @@ class ScriptedModule:
             return kind()
         result = method(*arguments)
         if type(result) is not kind:
-            raise TypeError(f"{self.name}Widget.{name} returned {result!r}; Slicer wants a {kind.__name__}")
+            raise RuntimeError(f"{self.name}Widget.{name} returned {result!r}; Slicer wants a {kind.__name__}")
         return result
 
     def _set_scene(self, scene: Any) -> None:

@@ -159,6 +159,8 @@ def _make_wrapper(cls: type) -> type:
         else:
             self._state.write(top, value)
 
+    for name in parameters:
+        setattr(cls, name, _wrapper_property(name))
     reserve_names(
         cls,
         {
@@ -182,8 +184,6 @@ def _make_wrapper(cls: type) -> type:
             "__setattr__": set_attribute,
         },
     )
-    for name in parameters:
-        setattr(cls, name, _wrapper_property(name))
     cls.__init__ = init  # type: ignore[misc]
     return cls
 
@@ -212,8 +212,10 @@ def _connect_parameters_to_gui(self: Any, mapping: dict[str, Any]) -> int:
     for name, connector in connectors.items():
         connector.write(self.getValue(name))
         connector.connect(_gui_to_parameter(self, name, connector))
-    # As in Slicer this observer stays until the node goes; without bound widgets it does nothing.
-    self.parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda caller, event: _parameters_to_gui(self))
+    # As in Slicer this observer stays until the node goes; without bound widgets it does nothing. In Slicer it also
+    # keeps the wrapper alive; here the bound widgets do.
+    this = weakref.ref(self)
+    self.parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda caller, event: _parameters_to_gui(this()))
     return tag
 
 
@@ -232,9 +234,9 @@ def _gui_to_parameter(wrapper: Any, name: str, connector: Connector) -> Callable
 
 
 def _parameters_to_gui(wrapper: Any) -> None:
-    state = wrapper._state
-    if state.updating_gui:
+    if wrapper is None or wrapper._state.updating_gui:
         return
+    state = wrapper._state
     state.updating_gui = True
     try:
         with slicer.util.NodeModify(wrapper):

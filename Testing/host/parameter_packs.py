@@ -62,6 +62,8 @@ def _make_pack(cls: type) -> type:
         else:
             setattr(self, top, value)
 
+    for name in parameters:
+        setattr(cls, name, _pack_property(name))
     reserve_names(
         cls,
         {
@@ -73,8 +75,6 @@ def _make_pack(cls: type) -> type:
             "__setattr__": set_attribute,
         },
     )
-    for name in parameters:
-        setattr(cls, name, _pack_property(name))
     cls.__init__ = init  # type: ignore[misc]
     if "__eq__" not in cls.__dict__:
         cls.__eq__ = lambda self, other: (  # type: ignore[assignment, method-assign]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import slicer
@@ -68,10 +69,14 @@ class Scene:
         for name, _ in SLICE_VIEWS:
             self._add_slice_view(name)
         self.reset_views()
+        # While a node is in the scene its Python object must live: VTK lets the garbage collector clear a callback
+        # that refers to its node although the node still has it as observer, and the next event crashes the process.
+        self._kept = {self.node.GetNthNode(index) for index in range(self.node.GetNumberOfNodes())}
         self._observers = [
-            self.node.AddObserver(self.node.NodeAddedEvent, self._add_to_hierarchy),
-            self.node.AddObserver(self.node.EndImportEvent, self._add_imported_to_hierarchy),
-            self.node.AddObserver(self.node.NodeAboutToBeRemovedEvent, self._remove_from_hierarchy),
+            self.node.AddObserver(self.node.NodeAddedEvent, self._on_node_added),
+            self.node.AddObserver(self.node.NodeAboutToBeRemovedEvent, self._on_node_about_to_be_removed),
+            self.node.AddObserver(self.node.NodeRemovedEvent, self._on_node_removed),
+            self.node.AddObserver(self.node.EndImportEvent, self._on_import_ended),
         ]
 
     def _make_application_logic(self, home: Path, temporary: Path) -> slicer.vtkSlicerApplicationLogic:
@@ -128,13 +133,13 @@ class Scene:
             slice_node.SetFieldOfView(256.0, 256.0, 1.0)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
-    def _add_to_hierarchy(self, _scene: object, _event: str, node: slicer.vtkMRMLNode) -> None:
-        """Give a new data node its item in the subject hierarchy, which in Slicer the Qt plugins do."""
+    def _on_node_added(self, _scene: object, _event: str, node: slicer.vtkMRMLNode) -> None:
+        self._kept.add(node)
         if not self.node.IsImporting() and not self.node.IsClosing():
             self._add_item(node)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
-    def _remove_from_hierarchy(self, _scene: object, _event: str, node: slicer.vtkMRMLNode) -> None:
+    def _on_node_about_to_be_removed(self, _scene: object, _event: str, node: slicer.vtkMRMLNode) -> None:
         if self.node.IsClosing() or not any(node.IsA(name) for name in HIERARCHY_CLASSES):
             return
         hierarchy = self.node.GetSubjectHierarchyNode()
@@ -142,16 +147,28 @@ class Scene:
         if item != hierarchy.GetInvalidItemID():
             hierarchy.RemoveItem(item, False, False)
 
-    def _add_imported_to_hierarchy(self, _scene: object, _event: str) -> None:
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _on_node_removed(self, _scene: object, _event: str, node: slicer.vtkMRMLNode) -> None:
+        self._kept.discard(node)
+
+    def _on_import_ended(self, _scene: object, _event: str) -> None:
         for index in range(self.node.GetNumberOfNodes()):
             self._add_item(self.node.GetNthNode(index))
 
     def _add_item(self, node: slicer.vtkMRMLNode) -> None:
+        """Give a data node its item in the subject hierarchy, which in Slicer the Qt plugins do."""
         if node.GetHideFromEditors() or not any(node.IsA(name) for name in HIERARCHY_CLASSES):
             return
         hierarchy = self.node.GetSubjectHierarchyNode()
         if hierarchy is not None and hierarchy.GetItemByDataNode(node) == hierarchy.GetInvalidItemID():
             hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
+
+    def python_observers(self) -> list[tuple[object, object]]:
+        """Return the Python callbacks on the scene and its nodes, each with what it observes."""
+        observed = (self.node, self.application_logic, *self._kept)
+        return [
+            (target, callback) for target in observed for callback in gc.get_referents(target) if callable(callback)
+        ]
 
     def clear(self) -> None:
         """Close the scene as the user does: what is no singleton goes, singletons fall back to their defaults."""
@@ -173,6 +190,7 @@ class Scene:
         """Take the parts down in the reverse order; in any other order the interpreter may crash at its exit."""
         for tag in self._observers:
             self.node.RemoveObserver(tag)
+        self._kept.clear()
         self.node.Clear(1)
         for index in range(self._slice_logics.GetNumberOfItems()):
             self._slice_logics.GetItemAsObject(index).SetMRMLScene(None)
