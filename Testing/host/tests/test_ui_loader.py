@@ -28,14 +28,28 @@ def ui(slicer, panel):
     return slicer.util.childWidgetVariables(panel)
 
 
-def load(tmp_path: Path, body: str, rest: str = "") -> object:
+def load(tmp_path: Path, *body: str, rest: str = "") -> object:
     """Load a panel whose top widget holds `body`."""
     path = tmp_path / "panel.ui"
-    path.write_text(
-        f'<ui version="4.0"><class>P</class><widget class="QWidget" name="P">{body}</widget>{rest}</ui>',
-        encoding="utf-8",
-    )
+    top = f'<widget class="QWidget" name="P">{"".join(body)}</widget>'
+    path.write_text(f'<ui version="4.0"><class>P</class>{top}{rest}</ui>', encoding="utf-8")
     return load_ui(path)
+
+
+def widget(class_name: str, name: str = "a", inner: str = "") -> str:
+    return f'<widget class="{class_name}" name="{name}">{inner}</widget>'
+
+
+def string(name: str, value: str) -> str:
+    return f'<property name="{name}"><string>{value}</string></property>'
+
+
+def number(name: str, value: int) -> str:
+    return f'<property name="{name}"><number>{value}</number></property>'
+
+
+def enum(name: str, value: str) -> str:
+    return f'<property name="{name}"><enum>{value}</enum></property>'
 
 
 def test_properties_of_all_kinds_arrive(panel, ui):
@@ -115,13 +129,11 @@ def test_panel_can_be_drawn(panel, ui, tmp_path, slicer_host):
 def test_containers(tmp_path, slicer):
     panel = load(
         tmp_path,
-        '<widget class="QScrollArea" name="area"><widget class="QWidget" name="inside"/></widget>'
-        '<widget class="QStackedWidget" name="stack"><widget class="QWidget" name="a"/><widget class="QLabel" name="b"/>'
-        '<property name="currentIndex"><number>1</number></property></widget>'
-        '<widget class="QToolBox" name="box"><widget class="QWidget" name="p"><attribute name="label"><string>L</string>'
-        "</attribute></widget></widget>"
-        '<action name="act"><property name="text"><string>Do</string></property></action>'
-        '<widget class="QToolButton" name="tool"><addaction name="act"/></widget>',
+        widget("QScrollArea", "area", widget("QWidget", "inside")),
+        widget("QStackedWidget", "stack", widget("QWidget", "p") + widget("QLabel", "q") + number("currentIndex", 1)),
+        widget("QToolBox", "box", widget("QWidget", "page", '<attribute name="label"><string>L</string></attribute>')),
+        f'<action name="act">{string("text", "Do")}</action>',
+        widget("QToolButton", "tool", '<addaction name="act"/>'),
     )
     assert panel.area.widget().name == "inside"
     assert (panel.stack.count, panel.stack.currentIndex) == (2, 1)
@@ -130,15 +142,17 @@ def test_containers(tmp_path, slicer):
 
 
 def test_spacer_and_nested_layout(tmp_path, slicer):
+    inner = (
+        f'<layout class="QHBoxLayout" name="inner"><item alignment="Qt::AlignRight">{widget("QLabel")}</item></layout>'
+    )
+    size = "<size><width>2</width><height>9</height></size>"
+    spacer = enum("orientation", "Qt::Vertical") + enum("sizeType", "QSizePolicy::Fixed")
     panel = load(
         tmp_path,
-        '<layout class="QVBoxLayout" name="outer" stretch="2,0"><property name="leftMargin"><number>3</number></property>'
-        '<property name="spacing"><number>1</number></property>'
-        '<item><layout class="QHBoxLayout" name="inner"><item alignment="Qt::AlignRight"><widget class="QLabel" name="l"/>'
-        "</item></layout></item>"
-        '<item><spacer name="s"><property name="orientation"><enum>Qt::Vertical</enum></property>'
-        '<property name="sizeType"><enum>QSizePolicy::Fixed</enum></property>'
-        '<property name="sizeHint" stdset="0"><size><width>2</width><height>9</height></size></property></spacer></item>'
+        '<layout class="QVBoxLayout" name="outer" stretch="2,0">',
+        number("leftMargin", 3) + number("spacing", 1),
+        f"<item>{inner}</item>",
+        f'<item><spacer name="s">{spacer}<property name="sizeHint" stdset="0">{size}</property></spacer></item>',
         "</layout>",
     )
     import qt
@@ -152,40 +166,28 @@ def test_spacer_and_nested_layout(tmp_path, slicer):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ('<widget class="QNoSuch" name="a"/>', "class QNoSuch is unknown"),
-        ('<widget class="qMRMLNoSuchWidget" name="a"/>', "class qMRMLNoSuchWidget is unknown"),
+        (widget("QNoSuch"), "class QNoSuch is unknown"),
+        (widget("qMRMLNoSuchWidget"), "class qMRMLNoSuchWidget is unknown"),
+        (widget("QPoint"), "class QPoint is unknown"),
+        (widget("QLabel", inner=string("txt", "x")), "no property txt"),
+        (widget("QLabel", inner=number("width", 3)), "no property width that can be set"),
+        (widget("qMRMLNodeComboBox", inner=string("nodeType", "x")), "no property nodeType"),
+        (widget("qMRMLNodeComboBox", inner=string("nodeTypes", "x")), "does not accept"),
+        (widget("QLabel", inner=enum("alignment", "Qt::AlignNowhere")), "enumerator Qt::AlignNowhere is unknown"),
+        (widget("QLabel", inner=enum("alignment", "AlignLeft")), "enumerator AlignLeft is unknown"),
+        (widget("QLabel", inner='<property name="buddy"><cstring>b</cstring></property>'), "no object named b"),
+        (widget("QLabel", "a") + widget("QLabel", "a"), "two objects are named a"),
+        (widget("QLabel", inner="<magic/>"), "<magic>"),
+        (widget("QLabel", inner='<property name="text"><rune>x</rune></property>'), "<rune>"),
+        (widget("QLabel", inner="<item/>"), "items of QLabel"),
         (
-            '<widget class="QLabel" name="a"><property name="txt"><string>x</string></property></widget>',
-            "no property txt",
-        ),
-        ('<widget class="QLabel" name="a"><property name="width"><number>3</number></property></widget>', "width"),
-        (
-            '<widget class="qMRMLNodeComboBox" name="a"><property name="nodeType"><string>x</string></property></widget>',
-            "no property nodeType",
-        ),
-        (
-            '<widget class="qMRMLNodeComboBox" name="a"><property name="nodeTypes"><string>x</string></property></widget>',
-            "nodeTypes",
-        ),
-        (
-            '<widget class="QLabel" name="a"><property name="alignment"><set>Qt::AlignNowhere</set></property></widget>',
-            "enumerator Qt::AlignNowhere is unknown",
-        ),
-        (
-            '<widget class="QLabel" name="a"><property name="buddy"><cstring>b</cstring></property></widget>',
-            "no object named b",
-        ),
-        ('<widget class="QLabel" name="a"/><widget class="QLabel" name="a"/>', "two objects are named a"),
-        ('<widget class="QLabel" name="a"><magic/></widget>', "<magic>"),
-        ('<widget class="QLabel" name="a"><property name="text"><rune>x</rune></property></widget>', "<rune>"),
-        ('<widget class="QLabel" name="a"><item/></widget>', "items of QLabel"),
-        (
-            '<widget class="QToolButton" name="a"><property name="icon"><iconset><normaloff>no.png</normaloff></iconset>'
-            "</property></widget>",
+            widget(
+                "QToolButton", inner='<property name="icon"><iconset><normaloff>no.png</normaloff></iconset></property>'
+            ),
             "no.png does not exist",
         ),
         (
-            '<widget class="QRadioButton" name="a"><attribute name="buttonGroup"><string>g</string></attribute></widget>',
+            widget("QRadioButton", inner='<attribute name="buttonGroup"><string>g</string></attribute>'),
             "no button group named g",
         ),
     ],
@@ -206,7 +208,7 @@ def test_connection_that_fails_is_an_error(slicer, tmp_path, signal, slot, capsy
         "</connection></connections>"
     )
     with pytest.raises(UiError, match=r"cannot connect a\."):
-        load(tmp_path, '<widget class="QCheckBox" name="a"/><widget class="QLabel" name="b"/>', connection)
+        load(tmp_path, widget("QCheckBox", "a"), widget("QLabel", "b"), rest=connection)
 
 
 def test_broken_file(slicer, tmp_path):

@@ -612,5 +612,5 @@ def test_place_widget_removes_points(slicer, points):
     points.SetFixedNumberOfControlPoints(False)
     place.deleteAllPoints()
     assert not place.deleteButton().enabled
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="matching overload"):
         place.setCurrentNode("a name")
