@@ -495,7 +495,7 @@ def _connect(native_object: QtCore.QObject, signature: str, *target: Any) -> boo
     native = type(wrap(native_object))._native
     signature = signature.lstrip("012")
     if signature not in native.signal_signatures():
-        print(f"QObject::connect: No such signal {native.name}::{signature}", file=sys.stderr)
+        QtCore.qWarning(f"QObject::connect: No such signal {native.name}::{signature}")
         return False
     function = _slot_function(signature, target)
     if function is None:
@@ -521,11 +521,11 @@ def _slot_function(signature: str, target: tuple) -> Callable[..., Any] | None:
         native = type(receiver)._native
         slots, signals = native.slot_signatures(), native.signal_signatures()
         if slot not in slots + signals:
-            print(f"QObject::connect: No such slot {native.name}::{slot}", file=sys.stderr)
+            QtCore.qWarning(f"QObject::connect: No such slot {native.name}::{slot}")
             return None
         sent, taken = argument_types(signature), argument_types(slot)
         if sent[: len(taken)] != taken:
-            print(f"QObject::connect: Incompatible arguments {signature} --> {native.name}::{slot}", file=sys.stderr)
+            QtCore.qWarning(f"QObject::connect: Incompatible arguments {signature} --> {native.name}::{slot}")
             return None
         return _call_slot(weakref.ref(receiver._native_object), slot, len(taken))
     raise ValueError(f"Called connect with wrong argument(s): {target}")

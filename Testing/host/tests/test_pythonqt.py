@@ -225,7 +225,7 @@ def test_int_is_taken_for_an_enum(qt):
 # 5: signals
 
 
-def test_wrong_signature_prints_and_connects_nothing(qt, slicer, capsys):
+def test_wrong_signature_prints_and_connects_nothing(qt, slicer, slicer_host, capsys):
     called = []
     button, selector = qt.QPushButton(), slicer.qMRMLNodeComboBox()
     for sender, signature in (
@@ -241,6 +241,8 @@ def test_wrong_signature_prints_and_connects_nothing(qt, slicer, capsys):
         assert "No such signal" in capsys.readouterr().err
     button.click()
     assert called == []
+    assert len(slicer_host.problems()) == 7
+    slicer_host.forget_problems()
 
 
 def test_both_signatures_of_clicked_exist(qt):
@@ -261,7 +263,7 @@ def test_signal_object_takes_the_first_overload(slicer):
     assert received == [node, True]
 
 
-def test_connect_needs_a_callable_or_a_slot(qt, capsys):
+def test_connect_needs_a_callable_or_a_slot(qt, slicer_host, capsys):
     button, other = qt.QPushButton(), qt.QPushButton()
     with pytest.raises(ValueError, match="wrong argument"):
         button.connect("clicked()", None)
@@ -269,6 +271,8 @@ def test_connect_needs_a_callable_or_a_slot(qt, capsys):
     assert "No such slot" in capsys.readouterr().err
     assert button.connect("clicked()", other, "setChecked(bool)") is False
     assert "Incompatible" in capsys.readouterr().err
+    assert len(slicer_host.problems()) == 2
+    slicer_host.forget_problems()
     other.checkable = True
     assert button.connect("clicked()", other, "toggle()")
     button.click()
@@ -693,8 +697,10 @@ def test_names_that_slicer_does_not_have(qt, use):
         use(qt)
 
 
-def test_signal_that_came_with_qt6_is_refused(qt, capsys):
+def test_signal_that_came_with_qt6_is_refused(qt, slicer_host):
     assert qt.QCheckBox().connect("checkStateChanged(Qt::CheckState)", print) is False
+    assert len(slicer_host.problems()) == 1
+    slicer_host.forget_problems()
 
 
 def test_dialog_that_waits_for_a_person_is_an_error(qt, ctk):

@@ -202,13 +202,15 @@ def test_what_slicer_would_lose_is_an_error(slicer, tmp_path, body, message):
     ("signal", "slot"),
     [("toggle(bool)", "setEnabled(bool)"), ("toggled(bool)", "enable(bool)"), ("clicked()", "setEnabled(bool)")],
 )
-def test_connection_that_fails_is_an_error(slicer, tmp_path, signal, slot, capsys):
+def test_connection_that_fails_is_an_error(slicer_host, tmp_path, signal, slot):
     connection = (
         f"<connections><connection><sender>a</sender><signal>{signal}</signal><receiver>b</receiver><slot>{slot}</slot>"
         "</connection></connections>"
     )
     with pytest.raises(UiError, match=r"cannot connect a\."):
         load(tmp_path, widget("QCheckBox", "a"), widget("QLabel", "b"), rest=connection)
+    assert len(slicer_host.problems()) == 1
+    slicer_host.forget_problems()
 
 
 def test_broken_file(slicer, tmp_path):
