@@ -141,6 +141,8 @@ def test_app_connect_with_unknown_signal_fails(slicer_host):
     import slicer
 
     assert not slicer.app.connect("startupCompleted(bool)", lambda: None)
+    assert any("No such signal" in problem for problem in slicer_host.problems())
+    slicer_host.forget_problems()
 
 
 def test_settings_are_a_file_of_the_host(slicer_host):
