@@ -22,6 +22,8 @@ from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.progress import Cancelled, Progress
 
 POLL_MS = 50
+GRACE_MS = 3000
+"""A cancelled child that is still there after this time (it is deep in a solver) is killed."""
 
 
 class PanelJob:
@@ -197,6 +199,11 @@ class ChildProcess:
             subprocess.run(["taskkill", "/T", "/F", "/PID", str(self._process.pid)], check=False, capture_output=True)
         else:
             os.killpg(self._process.pid, signal.SIGTERM)
+            qt.QTimer.singleShot(GRACE_MS, self._kill)
+
+    def _kill(self) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def _read(self, name: str, stream: Any) -> None:
         for line in stream:

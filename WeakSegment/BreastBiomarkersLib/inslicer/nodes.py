@@ -402,6 +402,9 @@ def table_to_node(columns: dict[str, Sequence[Any]], node: Any = None, name: str
                 empty = np.nan if numeric else ""
                 array.InsertNextValue(empty if value is None else float(value) if numeric else str(value))
             node.AddColumn(array)
-        node.SetUseColumnNameAsColumnHeader(True)
+        if hasattr(node, "SetUseColumnTitleAsColumnHeader"):
+            node.SetUseColumnTitleAsColumnHeader(True)
+        else:  # the name in older Slicer
+            node.SetUseColumnNameAsColumnHeader(True)
         node.SetLocked(True)
     return node

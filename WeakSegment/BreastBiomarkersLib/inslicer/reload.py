@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 KEPT = ("BreastBiomarkersLib.errors", "BreastBiomarkersLib.progress")
@@ -16,3 +17,7 @@ def forget_packages(*names: str) -> None:
     for name in list(sys.modules):
         if name.partition(".")[0] in names and name not in KEPT:
             del sys.modules[name]
+    for name in KEPT:
+        package, _, attribute = name.partition(".")
+        if package in names and name in sys.modules:
+            setattr(importlib.import_module(package), attribute, sys.modules[name])
