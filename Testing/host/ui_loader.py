@@ -86,6 +86,8 @@ class _Interpreter:
         found = generated.CLASSES.get(name) or getattr(_QT, name, None)
         if found is None or not issubclass(found._native.native_class, QtCore.QObject):
             raise self.fail(f"class {name} is unknown")
+        if name in generated.CLASSES and not found._native.surface[0].get("designer_plugin"):
+            raise self.fail(f"class {name} cannot be used in a .ui file: it has no Qt Designer plugin")
         return found
 
     def create(self, class_name: str, element: ET.Element, parent: Any) -> Any:
@@ -104,6 +106,8 @@ class _Interpreter:
     def widget(self, element: ET.Element, parent: Any) -> Any:
         self._check_children(element, "property attribute layout widget item column row action addaction zorder")
         class_name = element.get("class", "")
+        if not element.get("name"):
+            raise self.fail(f"a {class_name} has no name, so no script can reach it")
         if class_name == "Line":
             made = self.line(element, parent)
         else:

@@ -169,6 +169,8 @@ def test_spacer_and_nested_layout(tmp_path, slicer):
         (widget("QNoSuch"), "class QNoSuch is unknown"),
         (widget("qMRMLNoSuchWidget"), "class qMRMLNoSuchWidget is unknown"),
         (widget("QPoint"), "class QPoint is unknown"),
+        (widget("qMRMLPlotView"), "no Qt Designer plugin"),
+        (widget("QLabel", name=""), "a QLabel has no name"),
         (widget("QLabel", inner=string("txt", "x")), "no property txt"),
         (widget("QLabel", inner=number("width", 3)), "no property width that can be set"),
         (widget("qMRMLNodeComboBox", inner=string("nodeType", "x")), "no property nodeType"),
