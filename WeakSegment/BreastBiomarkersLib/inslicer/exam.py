@@ -245,7 +245,7 @@ def _report(
         rows += [
             ["Dice with the reference [1]", scores.dice],
             ["95 % Hausdorff distance [mm]", scores.hd95_mm],
-            ["Reference volume [ml]", scores.reference_volume_ml],
+            ["Reference volume [ml]", scores.reference_ml],
         ]
     segmentation = Section(
         "Segmentation",

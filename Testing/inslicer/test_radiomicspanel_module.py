@@ -1,0 +1,137 @@
+"""RadiomicsPanel through the test host: the cases, and what only the host can do (close, reload, restore, draw)."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("PySide6", reason="the test host needs PySide6-Essentials and slicer-core")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def panel_host(slicer_host):
+    for name in ("WeakSegment", "RadiomicsPanel"):
+        slicer_host.load_module(ROOT / name / f"{name}.py")
+    return slicer_host
+
+
+def _cases():
+    text = (Path(__file__).parent / "radiomicspanel_cases.py").read_text()
+    return [line[4:].partition("(")[0] for line in text.splitlines() if line.startswith("def case_")]
+
+
+@pytest.fixture
+def cases(panel_host):
+    spec = importlib.util.spec_from_file_location(
+        "radiomicspanel_cases", Path(__file__).parent / "radiomicspanel_cases.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", _cases())
+def test_case(cases, name):
+    getattr(cases, name)()
+
+
+def test_generic_module_test(panel_host):
+    panel_host.generic_module_test("RadiomicsPanel")
+
+
+def test_cancel_leaves_no_table(panel_host, cases):
+    import slicer
+
+    cases.make_exam()
+    widget = panel_host.widget("RadiomicsPanel")
+    panel_host.enter("RadiomicsPanel")
+    seen = []
+
+    def press_cancel(*arguments, **settings):
+        def work(progress):
+            widget.ui.applyButton.click()  # reads Cancel now
+            seen.append(widget.ui.applyButton.text)
+            progress(0.5, "half")
+            raise AssertionError("went on after Cancel")
+
+        return work(settings["progress"])
+
+    widget.logic.extract = press_cancel
+    widget.ui.applyButton.click()
+    assert seen == ["Cancel"]
+    assert widget.ui.applyButton.text == "Apply"
+    assert not slicer.util.getNodesByClass("vtkMRMLTableNode")
+
+
+def test_scene_closed_while_running(panel_host, cases):
+    import slicer
+
+    cases.make_exam()
+    widget = panel_host.widget("RadiomicsPanel")
+    panel_host.enter("RadiomicsPanel")
+    real = widget.logic.extract
+
+    def close_on_the_way(*arguments, progress):
+        def report(fraction, message):
+            if fraction > 0.3 and slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+                panel_host.close_scene()
+            progress(fraction, message)
+
+        return real(*arguments, progress=report)
+
+    widget.logic.extract = close_on_the_way
+    widget.ui.applyButton.click()
+    assert not slicer.util.getNodesByClass("vtkMRMLTableNode")
+    assert not widget.ui.applyButton.enabled
+    assert widget.ui.resultLabel.text == ""
+
+
+def test_saved_scene_brings_back_the_choices(panel_host, cases, tmp_path):
+    import slicer
+
+    cases.make_exam()
+    widget = panel_host.widget("RadiomicsPanel")
+    panel_host.enter("RadiomicsPanel")
+    widget.parameters.excludedFamilies = ["glcm", "morph"]
+    widget.parameters.longForm = False
+    panel_host.save_scene(tmp_path / "scene.mrb")
+    panel_host.close_scene()
+    assert widget.parameters.excludedFamilies == []
+    panel_host.load_scene(tmp_path / "scene.mrb")
+    assert widget.parameters.excludedFamilies == ["glcm", "morph"]
+    assert not widget.ui.longCheckBox.checked
+    assert widget.parameters.image is slicer.util.getNode("MRI")
+    assert widget.ui.applyButton.enabled
+
+
+def test_reload_leaves_one_panel_that_works(panel_host, cases):
+    cases.make_exam()
+    panel_host.enter("RadiomicsPanel")
+    panel_host.reload("RadiomicsPanel")
+    widget = panel_host.widget("RadiomicsPanel")
+    panel_host.enter("RadiomicsPanel")
+    widget.ui.applyButton.click()
+    assert widget.parameters.table is not None
+
+
+def test_image_deleted_while_selected(panel_host, cases):
+    import slicer
+
+    volume, _segmentation = cases.make_exam()
+    widget = panel_host.widget("RadiomicsPanel")
+    panel_host.enter("RadiomicsPanel")
+    assert widget.ui.applyButton.enabled
+    slicer.mrmlScene.RemoveNode(volume)
+    assert not widget.ui.applyButton.enabled
+    assert "image" in widget.ui.applyButton.toolTip
+
+
+def test_panel_is_drawn(panel_host, cases, tmp_path):
+    cases.make_exam()
+    widget = panel_host.widget("RadiomicsPanel")
+    panel_host.enter("RadiomicsPanel")
+    widget.ui.applyButton.click()
+    panel_host.grab("RadiomicsPanel", tmp_path / "RadiomicsPanel.png")
+    assert (tmp_path / "RadiomicsPanel.png").stat().st_size > 10_000
