@@ -217,7 +217,7 @@ class Host:
         self._slicer.app.emit_own("startupCompleted()")
 
     def set_testing(self, enabled: bool) -> None:
-        """Set what slicer.app.testingEnabled() says; off, dialogs that need no main window wait for an answer."""
+        """Set what slicer.app.testingEnabled() says; when off, nobody answers and a confirmation counts as refused."""
         object.__setattr__(self._slicer.app, "_testing", enabled)
 
     # Problems
@@ -256,6 +256,8 @@ class Host:
         """Unload the scripted modules, close the scene and forget settings, cursors and problems."""
         from PySide6 import QtCore, QtWidgets
 
+        from . import support
+
         for name in reversed(list(self._modules.scripted)):
             self.unload_module(name)
         self._scene.end_states()
@@ -267,6 +269,7 @@ class Host:
         while QtWidgets.QApplication.overrideCursor() is not None:
             QtWidgets.QApplication.restoreOverrideCursor()
         self.set_testing(True)
+        support.forget_sample_data()
         self.forget_problems()
 
     def shutdown(self) -> None:

@@ -204,6 +204,15 @@ def downloadSamples(sampleName: str) -> list:
     return SampleDataLogic().downloadSamples(sampleName)
 
 
+def downloadFromURL(uris: str | list[str] | None = None, **_more: Any) -> None:
+    raise NotImplementedError(f"the test host downloads nothing, asked for {uris}")
+
+
+def forget_sample_data() -> None:
+    SampleDataLogic.sources.clear()
+    SampleDataLogic.categories.clear()
+
+
 def _module(name: str, **members: Any) -> types.ModuleType:
     module = types.ModuleType(name)
     vars(module).update(members)
@@ -230,4 +239,5 @@ def install() -> None:
         SampleDataSource=SampleDataSource,
         downloadSample=downloadSample,
         downloadSamples=downloadSamples,
+        downloadFromURL=downloadFromURL,
     )

@@ -587,6 +587,16 @@ def test_displays_log_in_testing_mode(slicer_host, caplog):
     assert "it broke" in caplog.text
 
 
+def test_confirmation_that_nobody_answers_is_refused(slicer_host):
+    import slicer
+
+    slicer_host.set_testing(False)
+    assert slicer.util.confirmOkCancelDisplay("Install?") is False
+    with pytest.raises(RuntimeError, match="declined"):
+        slicer.packaging.pip_ensure(["no-such-package"], requester="X")
+    slicer.util.errorDisplay("logged only, there is no main window")
+
+
 def test_try_with_error_display_raises_again_and_restores_the_cursor(slicer_host):
     import qt
     import slicer
