@@ -526,6 +526,8 @@ class qMRMLSegmentsTableView(qMRMLWidget):
         self._table = QtWidgets.QTableWidget(0, len(self._COLUMNS), self)
         self._table.setHorizontalHeaderLabels(self._COLUMNS)
         self._table.horizontalHeader().setStretchLastSection(True)
+        for column in range(len(self._COLUMNS) - 1):
+            self._table.setColumnWidth(column, 60)
         self._table.verticalHeader().hide()
         self._table.setSelectionBehavior(QtWidgets.QAbstractItemView.SelectionBehavior.SelectRows)
         row(self, self._table)
@@ -886,7 +888,7 @@ class qSlicerSimpleMarkupsWidget(qSlicerWidget):
         self._table = QtWidgets.QTableWidget(0, len(self._COLUMNS), self)
         self._table.setHorizontalHeaderLabels(self._COLUMNS)
         self._table.setSelectionBehavior(QtWidgets.QAbstractItemView.SelectionBehavior.SelectRows)
-        self._table.horizontalHeader().setStretchLastSection(True)
+        self._table.horizontalHeader().setSectionResizeMode(QtWidgets.QHeaderView.ResizeMode.Stretch)
         layout = QtWidgets.QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._nodes, 0, 0)
