@@ -13,7 +13,7 @@ from RadiomicsPanelLib.catalog import FAMILIES
 from RadiomicsPanelLib.extract import extract_all
 from RadiomicsPanelLib.roi import read_cases
 from RadiomicsPanelLib.settings import PRESETS, read_settings, write_settings
-from RadiomicsPanelLib.table import write_table
+from RadiomicsPanelLib.table import require_table_name, write_table
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _extract(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    require_table_name(options.output)
     settings = read_settings(options.settings)
     progress(0.0, "Reading")
     cases = read_cases(options.image, options.mask, options.label)

@@ -120,6 +120,8 @@ def mean_absolute_deviation(s: Sample) -> float:
 def robust_mean_absolute_deviation(s: Sample) -> float:
     """Return the mean absolute deviation of what lies between the 10th and the 90th percentile."""
     first, end = np.searchsorted(s.x, s.percentile(10)), np.searchsorted(s.x, s.percentile(90), "right")
+    if first >= end:
+        raise NotApplicable("no voxel lies between the 10th and the 90th percentile")
     return mean_absolute_deviation(Sample(s.x[first:end]))
 
 

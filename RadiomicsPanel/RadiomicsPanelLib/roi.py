@@ -386,6 +386,10 @@ def _resample_mask(case: Case, inside: NDArray[np.bool_], start: NDArray[np.int6
     padded = np.pad(inside.astype(np.float32), 2)
     shape = tuple(int(n) for n in stop - first)
     resampled = ndimage.affine_transform(padded, matrix, offset, shape, order=1, mode="constant") >= _HALF
+    centers = image.points_to_ijk(mask.points_to_ras((np.argwhere(inside) + start)[:, ::-1]))[:, ::-1]
+    beyond = ((centers < -0.5) | (centers > np.array(image.shape) - 0.5)).any(axis=1).mean()
+    if beyond > 0:
+        notes.append(f"{beyond:.1%} of the mask lies outside the image and is left out")
     ratio = resampled.sum() * image.voxel_volume_mm3 / (inside.sum() * mask.voxel_volume_mm3)
     if not resampled.any():
         raise InputError(

@@ -63,6 +63,20 @@ def wide_rows(extractions: Sequence[Extraction]) -> list[Row]:
     return rows
 
 
+def require_table_name(path: str | Path) -> Path:
+    """Return the path of a table to write.
+
+    Raises
+    ------
+    InputError
+        If the name does not end in .csv.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".csv":
+        raise InputError(f"Feature tables are written as .csv, not '{path.name}'.")
+    return path
+
+
 def write_table(extractions: Sequence[Extraction], path: str | Path, long: bool = False) -> Path:
     """Write a CSV table, wide or long, and its provenance as JSON beside it; return the provenance's path.
 
@@ -73,9 +87,7 @@ def write_table(extractions: Sequence[Extraction], path: str | Path, long: bool 
     InputError
         If the name does not end in .csv or the folder cannot be written to.
     """
-    path = Path(path)
-    if path.suffix.lower() != ".csv":
-        raise InputError(f"Feature tables are written as .csv, not '{path.name}'.")
+    path = require_table_name(path)
     columns = LONG_COLUMNS if long else wide_columns(extractions)
     rows = long_rows(extractions) if long else wide_rows(extractions)
     beside = path.with_suffix(".provenance.json")
