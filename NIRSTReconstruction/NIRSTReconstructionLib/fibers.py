@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.files import require_file
-from BreastBiomarkersLib.points import read_points
+from BreastBiomarkersLib.points import LabeledPoints, read_points
 from numpy.typing import NDArray
 
 from NIRSTReconstructionLib.optodes import Optodes
@@ -132,7 +132,17 @@ def read_fibers(path: str | Path) -> Fibers:
         return read_nirfast_fibers(path)
     if path.suffix.lower() == ".csv" and _is_fiber_table(path):
         return _read_table(path)
-    points = read_points(path)
+    return fibers_from_points(read_points(path), path.name)
+
+
+def fibers_from_points(points: LabeledPoints, name: str = "fibers") -> Fibers:
+    """Return the fibers a point list stands for; its labels say which (see `read_fibers`).
+
+    Raises
+    ------
+    InputError
+        If there is no point, a number is missing or given twice.
+    """
     kinds, numbers = [], []
     for n, label in enumerate(points.labels):
         match = re.fullmatch(r"\s*([SsDd])[a-z]*[\s_-]*(\d+)\s*", label)
@@ -140,7 +150,7 @@ def read_fibers(path: str | Path) -> Fibers:
         numbers.append(int(match[2]) if match else n + 1)
     if "fiber" in kinds:
         kinds, numbers = ["fiber"] * len(kinds), list(range(1, len(kinds) + 1))
-    return _fibers(kinds, numbers, points.positions_ras, False, path.name)
+    return _fibers(kinds, numbers, points.positions_ras, False, name)
 
 
 def _is_fiber_table(path: Path) -> bool:

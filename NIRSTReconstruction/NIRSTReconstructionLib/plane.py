@@ -206,23 +206,32 @@ def plane_from_points(points_ras: NDArray[Any]) -> PlaneFit:
     return PlaneFit(plane, float(np.sqrt(np.mean(distances**2))), float(np.abs(distances).max()))
 
 
-def plane_from_mask(mask: Volume) -> Plane:
-    """Return the plane of the slice in which a mask has its largest cross-section, through that section's center.
+def plane_from_mask(mask: Volume, normal: ArrayLike | None = None) -> Plane:
+    """Return the plane in which a mask has its largest cross-section, through that section's center.
 
-    The slice is one of the image's own (constant k), because that is how lesions are drawn and read.
+    Parameters
+    ----------
+    mask : Volume
+        Non-zero inside.
+    normal : (3,) array_like, optional
+        Direction across the plane in RAS; (0, 1, 0) gives the coronal plane in which fibers ring a pendant breast.
+        Default: across the image's own slices (constant k), because that is how lesions are drawn and read.
 
     Raises
     ------
     InputError
-        If the mask is empty.
+        If the mask is empty, or the normal has no length.
     """
     inside = mask.array != 0
     if not inside.any():
         raise InputError(f"The mask '{mask.name}' is empty, so it has no largest cross-section.")
-    k = int(inside.sum(axis=(1, 2)).argmax())
-    j, i = (float(n.mean()) for n in np.nonzero(inside[k]))
     axes = mask.ijk_to_ras[:3, :3] / np.linalg.norm(mask.ijk_to_ras[:3, :3], axis=0)
-    return plane_from_normal(mask.points_to_ras(np.array([[i, j, k]]))[0], np.cross(axes[:, 0], axes[:, 1]))
+    direction = plane_from_normal((0, 0, 0), np.cross(axes[:, 0], axes[:, 1]) if normal is None else normal).normal
+    points = mask.points_to_ras(np.argwhere(inside)[:, ::-1])
+    # A slab is as thick as the steps the grid makes along the normal, so that each holds one layer of voxels.
+    thickness = float(np.abs(direction @ mask.ijk_to_ras[:3, :3]).max())
+    slab = np.round((points @ direction - (points @ direction).min()) / thickness).astype(np.int64)
+    return plane_from_normal(points[slab == np.bincount(slab).argmax()].mean(axis=0), direction)
 
 
 def read_plane(path: str | Path) -> Plane:
