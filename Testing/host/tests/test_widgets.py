@@ -166,8 +166,6 @@ def test_unit_of_a_quantity(slicer):
         assert widget.suffix == ""
         widget.setMRMLScene(slicer.mrmlScene)
         unit = slicer.mrmlScene.GetNodeByID("vtkMRMLSelectionNodeSingleton").GetUnitNode("length")
-        if unit is None:
-            pytest.skip("the host's scene has no unit nodes")
         assert (widget.suffix, widget.decimals) == (unit.GetSuffix(), unit.GetPrecision())
 
 
