@@ -15,7 +15,8 @@ from WeakSegmentLib.settings import PublishedSettings, RandomWalkSettings
 
 ENHANCED = RandomWalkSettings()
 OTHER = RandomWalkSettings(exclude_non_enhancing=False)
-CASES = [  # settings, floor of the method, floor of the published one (None: useless there), better than ellipsoid, better than Otsu
+# settings, floor of the method, floor of the published one (None: useless there), beats the ellipsoid, beats Otsu
+CASES = [
     ("UCSF-BR-08 post", ENHANCED, 0.81, None, True, True),
     ("UCSF-BR-08 subtraction", ENHANCED, 0.78, None, True, False),
     ("breast1", ENHANCED, 0.79, 0.65, True, False),
