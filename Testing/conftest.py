@@ -25,7 +25,7 @@ def shared_data() -> Path:
 
 
 def oblique_ijk_to_ras(spacing_ijk=(0.7, 1.3, 2.9), flip: int | None = None) -> np.ndarray:
-    """Return a 4x4 IJK to RAS matrix, rotated about two axes, anisotropic, optionally left-handed (one axis flipped)."""
+    """Return a 4x4 IJK to RAS matrix, rotated about two axes, anisotropic, left-handed if one axis is flipped."""
     a, b = np.deg2rad(23.0), np.deg2rad(-14.0)
     about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
     about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])

@@ -258,6 +258,24 @@ def measurements_from_rows(
     )
 
 
+def read_measurements(path: str | Path) -> Measurements:
+    """Return the data of a Nirfast `.paa` or a `.csv` file.
+
+    Raises
+    ------
+    InputError
+        If the file is of another kind, missing or damaged.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix == ".csv":
+        return read_csv_measurements(path)
+    if suffix == ".paa":
+        from NIRSTReconstructionLib.nirfast import read_paa
+
+        return read_paa(path)
+    raise InputError(f"'{path}' is not a known kind of data; give a Nirfast .paa or a CSV.")
+
+
 def read_csv_measurements(path: str | Path) -> Measurements:
     """Return the measurements of a CSV with the columns source, detector, wavelength, amplitude[, phase, sd, active].
 

@@ -47,6 +47,10 @@ class Tissue:
         """(6,) values in the order of `MAP_NAMES`."""
         return np.array(astuple(self), dtype=np.float64)
 
+    def describe(self) -> str:
+        """Chromophores in words."""
+        return f"HbO {self.hbo:g} uM, Hb {self.hbr:g} uM, water {100 * self.water:g} %"
+
     def maps(self, count: int) -> NDArray[np.float64]:
         """(6, count) uniform maps."""
         return np.repeat(self.values()[:, None], count, axis=1)

@@ -12,12 +12,10 @@ The words used below: a *native* object is the PySide6 object, a *proxy* is what
 
 from __future__ import annotations
 
-import ctypes
 import enum
 import inspect
 import math
 import operator
-import sys
 import traceback
 import types
 import weakref
@@ -37,11 +35,6 @@ slot_errors: list[BaseException] = []
 """Exceptions raised in connected functions and overridden event handlers: printed, swallowed, and kept for tests."""
 
 _QT_MODULES = (QtCore, QtGui, QtWidgets)
-
-if sys.version_info < (3, 12):
-    # PySide6 6.12.0 returns None without a reference of its own. From 3.12 on None is immortal; before, a few thousand
-    # calls would deallocate it, so it is given more references than any process can take away.
-    ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
 
 
 def report_error(error: BaseException) -> None:
