@@ -26,7 +26,7 @@ FINE_OPTODE_ELEMENT_MM = 0.8
 BREAST_TISSUES = {
     "breast": Tissue(hbo=12.0, hbr=5.5, water=0.22),
     "fibroglandular": Tissue(hbo=16.0, hbr=7.5, water=0.38),
-    "lesion": Tissue(hbo=25.0, hbr=11.5, water=0.52),
+    "lesion": Tissue(hbo=22.0, hbr=13.0, water=0.52),
 }
 """Typical values for demonstration: total hemoglobin 15 to 30 uM and water 15 to 40 % in healthy breasts (Shah et al.,
 J Biomed Opt 9:534, 2004), about 1.5 times the gland's hemoglobin in cancers."""

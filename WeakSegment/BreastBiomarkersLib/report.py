@@ -228,6 +228,8 @@ def draw_plane_images(
     for column, image in enumerate(images):
         both = image.values if image.truth is None else np.concatenate([image.values.ravel(), image.truth.ravel()])
         low, high = np.nanpercentile(both, (1, 99.8))
+        if high - low < 0.1 * high:  # an almost even image is shown as one, not as its noise
+            low, high = high - 0.1 * high, high
         for row, values in enumerate([image.values, image.truth][:rows]):
             axis = axes[row, column]
             axis.set(xticks=[], yticks=[])

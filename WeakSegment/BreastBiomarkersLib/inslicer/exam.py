@@ -5,6 +5,7 @@ The three Logic classes are handed in, so that this file serves the Python conso
 
 from __future__ import annotations
 
+import csv
 import json
 import time
 from dataclasses import asdict, dataclass
@@ -16,7 +17,15 @@ import slicer
 
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.files import atomic_folder
-from BreastBiomarkersLib.inslicer.nodes import mask_from_segment, points_to_node, volume_from_node, volume_to_node
+from BreastBiomarkersLib.inslicer.nodes import (
+    mask_from_segment,
+    mask_to_segment,
+    points_to_node,
+    segmentation_for,
+    slice_to_ras,
+    volume_from_node,
+    volume_to_node,
+)
 from BreastBiomarkersLib.points import read_points
 from BreastBiomarkersLib.progress import Progress, ignore_progress, portion
 from BreastBiomarkersLib.report import (
@@ -30,10 +39,10 @@ from BreastBiomarkersLib.report import (
     draw_three_planes,
     write_report,
 )
-from BreastBiomarkersLib.volume import read_volume
+from BreastBiomarkersLib.volume import read_volume, write_volume
 
 TITLES = {"hbo": "HbO", "hbr": "Hb", "water": "Water", "hbt": "HbT", "sto2": "StO2"}
-UNITS = {"hbo": "µM", "hbr": "µM", "water": "%", "hbt": "µM", "sto2": "%"}
+BACKGROUND_FROM_MM = 5.0
 
 
 @dataclass(frozen=True)
@@ -153,10 +162,14 @@ def run_exam(
     figures["seconds"] = round(time.perf_counter() - started, 1)
     with atomic_folder(output) as folder:
         _save(lesion[0], folder / "segmentation.seg.nrrd")
-        for name, node in light.volumeNodes.items():
-            _save(node, folder / f"{name}.nrrd")
-        _save(light.contrastTableNode, folder / "contrast.csv")
-        _save(features.tableNode, folder / "features.csv")
+        for row in light.contrast:
+            image = volume_from_node(light.volumeNodes[row.quantity])
+            write_volume(image, folder / f"{row.quantity}.nrrd", {"units": row.unit, "outside_body": "0"})
+        with (folder / "contrast.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(light.contrast[0]._fields)
+            writer.writerows(light.contrast)
+        logics.radiomics.export(features, folder / "features.csv")
         report = _report(exam, files, segmented, scores, light, simulated, features, figures)
         write_report(report, folder / "report.html")
         result = {"figures": figures, "segmentation": segmented.result.record, "light": light.result.summary()}
@@ -187,8 +200,6 @@ def _load(files: ExamFiles, logics: Logics, progress: Progress) -> _Exam:
     points = points_to_node(read_points(files.points), name="Extreme points")
     reference = None
     if files.reference is not None:
-        from BreastBiomarkersLib.inslicer.nodes import mask_to_segment, segmentation_for
-
         mask = read_volume(files.reference)
         node = segmentation_for(image, "Reference")
         reference = (node, mask_to_segment(mask.with_array(mask.array > 0), node, "Reference", color=(0.2, 0.7, 0.3)))
@@ -203,12 +214,9 @@ def _save(node: Any, path: Path) -> None:
 def _arrange_views(image: Any, light: dict[str, Any], plane: Any) -> None:
     """Let the scene open with the MRI in all views and HbO over it, the red view lying in the plane."""
     slicer.util.setSliceViewerLayers(background=image, foreground=light["hbo"], foregroundOpacity=0.6)
-    matrix = plane.GetObjectToWorldMatrix if hasattr(plane, "GetObjectToWorldMatrix") else None
     red = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
-    if red is not None and matrix is not None:
-        to_world = slicer.util.vtkMatrixFromArray(np.eye(4))
-        matrix(to_world)
-        red.GetSliceToRAS().DeepCopy(to_world)
+    if red is not None:
+        red.GetSliceToRAS().DeepCopy(slicer.util.vtkMatrixFromArray(slice_to_ras(plane)))
         red.UpdateMatrices()
 
 
@@ -217,9 +225,9 @@ def _figures(exam: _Exam, segmented: Any, scores: Any, light: Any, features: Any
     if scores is not None:
         figures["dice"] = scores.dice
     figures["light"] = "simulated" if simulated else "measured"
-    figures["residual_chi"] = float(np.sqrt(np.mean(np.square(list(light.residual.values())))))
+    figures["residual_chi"] = float(np.sqrt(np.mean(np.square(list(light.chi.values())))))
     for row in light.contrast:
-        figures[f"{row['quantity']}_lesion_to_background"] = row["ratio"]
+        figures[f"{row.quantity}_lesion_to_background"] = row.ratio
     figures["features"] = sum(value.value is not None for value in features.records)
     return figures
 
@@ -267,28 +275,20 @@ def _report(
 
 def _light_section(light: Any, simulated: Any) -> Section:
     truth = {} if simulated is None else light.sample(simulated.truth)
-    images = [
-        PlaneImage(TITLES[name], UNITS[name], light.values[name], truth.get(name))
-        for name in TITLES
-        if name in light.values
-    ]
-    picture = draw_plane_images(images, light.mri, light.pixel_mm, light.lesion, light.optodes_mm)
-    chi = {f"{wavelength:.0f} nm": value for wavelength, value in light.residual.items()}
-    rows = [
-        [
-            TITLES.get(row["quantity"], row["quantity"]),
-            row["lesion"],
-            row["background"],
-            row["unit"],
-            row["ratio"],
-            row["ratio_standard_error"],
-        ]
-        for row in light.contrast
-    ]
-    columns = ["Quantity", "Lesion", "Background", "Unit", "Ratio [1]", "Standard error of the ratio [1]"]
+    units = {row.quantity: row.unit for row in light.contrast}
+    plane = light.plane
+    images = [PlaneImage(TITLES[name], units[name], values, truth.get(name)) for name, values in plane.values.items()]
+    picture = draw_plane_images(images, plane.mri, plane.pixel_mm, plane.lesion, plane.optodes_mm)
+    chi = {f"{wavelength:.0f} nm": value for wavelength, value in light.chi.items()}
+    columns = ["Quantity", "Unit", "Lesion", "Background", "Ratio [1]", "Standard error of the ratio [1]"]
+    rows = [[TITLES[r.quantity], r.unit, r.lesion, r.background, r.ratio, r.ratio_se] for r in light.contrast]
+    if truth:
+        columns.append("True ratio [1]")
+        for row, name in zip(rows, truth, strict=True):
+            row.append(_true_ratio(truth[name], plane))
     return Section(
         "Near-infrared images on the lesion plane",
-        list(light.remarks),
+        list(light.result.remarks),
         [
             Picture(picture, "Images over the MRI; lesion outlined in white, fibers in blue."),
             Picture(
@@ -297,8 +297,16 @@ def _light_section(light: Any, simulated: Any) -> Section:
                 "1 is as good as the noise allows.",
             ),
         ],
-        [Table("Lesion and background", columns, rows)],
+        [Table(f"Lesion and background (farther than {BACKGROUND_FROM_MM:g} mm from the lesion)", columns, rows)],
     )
+
+
+def _true_ratio(image: Any, plane: Any) -> float:
+    from scipy import ndimage
+
+    body = np.isfinite(image)
+    away = ndimage.distance_transform_edt(~plane.lesion) * plane.pixel_mm > BACKGROUND_FROM_MM
+    return float(image[plane.lesion & body].mean() / image[away & body].mean())
 
 
 def _features_section(features: Any) -> Section:
