@@ -39,18 +39,27 @@ FAMILIES: tuple[Family, ...] = (
 FEATURES: tuple[Feature, ...] = tuple(feature for family in FAMILIES for feature in family.features)
 
 
-def select_families(names: Sequence[str] | None = None) -> tuple[Family, ...]:
-    """Return the families of these names in catalog order, or all.
+def select_features(names: Sequence[str] | None = None) -> list[tuple[Family, tuple[Feature, ...]]]:
+    """Return the named features with their families, in catalog order; None for all.
+
+    Parameters
+    ----------
+    names : sequence of str, optional
+        Families ("glcm") and single features by key ("morph_sphericity").
 
     Raises
     ------
     InputError
-        If a name is unknown.
+        If a name is neither.
     """
     if names is None:
-        return FAMILIES
-    known = {family.name for family in FAMILIES}
+        return [(family, family.features) for family in FAMILIES]
+    known = {family.name for family in FAMILIES} | {feature.key for feature in FEATURES}
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise InputError(f"'{unknown[0]}' is no feature family. Known are {', '.join(sorted(known))}.")
-    return tuple(family for family in FAMILIES if family.name in names)
+        families = ", ".join(family.name for family in FAMILIES)
+        raise InputError(f"'{unknown[0]}' is neither a feature nor a family ({families}).")
+    chosen = [
+        (family, tuple(f for f in family.features if family.name in names or f.key in names)) for family in FAMILIES
+    ]
+    return [(family, features) for family, features in chosen if features]

@@ -34,10 +34,11 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"one of {', '.join(PRESETS)}, or a .json file (mm; intensities in the image's unit); default mr",
     )
     extracting.add_argument(
-        "--family",
+        "--feature",
         action="append",
         metavar="NAME",
-        help=f"only this family, may be repeated: {', '.join(family.name for family in FAMILIES)}",
+        help="only this feature (morph_sphericity) or family, may be repeated; families are "
+        + ", ".join(family.name for family in FAMILIES),
     )
     extracting.add_argument(
         "--output", required=True, metavar="FILE.csv", help="table; FILE.provenance.json is written beside it"
@@ -64,7 +65,7 @@ def _extract(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     settings = read_settings(options.settings)
     progress(0.0, "Reading")
     cases = read_cases(options.image, options.mask, options.label)
-    extractions = extract_all(cases, settings, portion(progress, 0.05, 0.95), options.family)
+    extractions = extract_all(cases, settings, portion(progress, 0.05, 0.95), options.feature)
     beside = write_table(extractions, options.output, options.long)
     progress(1.0, "Done")
     return {

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from BreastBiomarkersLib.progress import Progress, ignore_progress, portion
 from BreastBiomarkersLib.volume import Volume
 
-from RadiomicsPanelLib.catalog import FEATURES, select_families
+from RadiomicsPanelLib.catalog import FEATURES, select_features
 from RadiomicsPanelLib.feature import Feature, NotApplicable
 from RadiomicsPanelLib.roi import Case, Roi, prepare_roi
 from RadiomicsPanelLib.settings import Settings, settings_to_dict
@@ -71,22 +71,22 @@ class Extraction:
 
 
 def compute_features(
-    roi: Roi, families: Sequence[str] | None = None, progress: Progress = ignore_progress
+    roi: Roi, names: Sequence[str] | None = None, progress: Progress = ignore_progress
 ) -> list[FeatureValue]:
-    """Return the values of all families (or the named ones) in the aggregations of the region's settings.
+    """Return the values of all features, or of the named features and families, in the region's aggregations.
 
     Raises
     ------
     InputError
-        If a family is unknown, or VTK is missing for shape features.
+        If a name is unknown, or VTK is missing for shape features.
     """
     values = []
-    selected = select_families(families)
-    for n, family in enumerate(selected):
+    selected = select_features(names)
+    for n, (family, features) in enumerate(selected):
         progress(n / len(selected), family.title)
         prepared = family.prepare(roi, family.aggregations(roi.settings.aggregations))
         for aggregation, objects in prepared.items():
-            for feature in family.features:
+            for feature in features:
                 value, note = _mean_value(feature, objects)
                 unit = feature.unit.replace("I", roi.settings.intensity_unit) if "I" in feature.unit else feature.unit
                 values.append(FeatureValue(feature, aggregation, value, unit, note))
@@ -95,7 +95,7 @@ def compute_features(
 
 
 def extract(
-    case: Case, settings: Settings, progress: Progress = ignore_progress, families: Sequence[str] | None = None
+    case: Case, settings: Settings, progress: Progress = ignore_progress, names: Sequence[str] | None = None
 ) -> Extraction:
     """Return the features of one segment.
 
@@ -106,7 +106,7 @@ def extract(
     """
     progress(0.0, f"Preparing {case.segment}")
     roi = prepare_roi(case, settings)
-    values = compute_features(roi, families, portion(progress, 0.1, 1.0))
+    values = compute_features(roi, names, portion(progress, 0.1, 1.0))
     preparation = {
         "image": _describe(case.image),
         "mask": _describe(case.mask) | {"label": case.label},
@@ -120,7 +120,7 @@ def extract_all(
     cases: Sequence[Case],
     settings: Settings,
     progress: Progress = ignore_progress,
-    families: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
 ) -> list[Extraction]:
     """Return the features of several segments, in their order.
 
@@ -130,7 +130,7 @@ def extract_all(
         For the first segment that cannot be measured, naming it.
     """
     return [
-        extract(case, settings, portion(progress, n / len(cases), (n + 1) / len(cases)), families)
+        extract(case, settings, portion(progress, n / len(cases), (n + 1) / len(cases)), names)
         for n, case in enumerate(cases)
     ]
 

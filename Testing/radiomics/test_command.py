@@ -113,7 +113,7 @@ def test_settings_file_and_families(files, capsys):
     assert main(["settings", "--preset", "mr", "--output", str(path)]) == 0
     assert read_settings(path) == PRESETS["mr"]
     path.write_text(json.dumps({"name": "mine", "bin_count": 8}))
-    assert main(arguments(files, "--settings", str(path), "--family", "stat", "--family", "ih", "--long")) == 0
+    assert main(arguments(files, "--settings", str(path), "--feature", "stat", "--feature", "ih", "--long")) == 0
     rows = rows_of(files["folder"] / "features.csv")
     assert {r["family"] for r in rows} == {"stat", "ih"}
     assert max(float(r["value"]) for r in rows if r["ibsi_code"] == "3NCY") == 8
@@ -124,7 +124,7 @@ def test_settings_file_and_families(files, capsys):
     [
         (("--label", "7"), "Label 7 is not in the mask 'mask.nrrd'; it holds 1, 2"),
         (("--settings", "xray"), "'xray' is no preset"),
-        (("--family", "texture"), "'texture' is no feature family"),
+        (("--feature", "texture"), "'texture' is neither a feature nor a family (morph,"),
         (("--image", "absent.nrrd"), "The image file 'absent.nrrd' does not exist"),
         (("--output", "table.xlsx"), "Feature tables are written as .csv, not 'table.xlsx'"),
     ],
@@ -154,7 +154,7 @@ def test_one_unusable_segment_is_named_and_nothing_is_written(lump, tmp_path):
 
 def test_as_a_program(files):
     """In a process of its own: only stdout holds the result, progress goes to stderr as JSON lines."""
-    command = [sys.executable, "-m", "RadiomicsPanelLib", *arguments(files, "--json", "--family", "stat")]
+    command = [sys.executable, "-m", "RadiomicsPanelLib", *arguments(files, "--json", "--feature", "stat")]
     done = subprocess.run(command, capture_output=True, text=True, env=program_environment(), check=True)
     assert json.loads(done.stdout)["settings"] == "mr"
     fractions = [json.loads(line)["progress"] for line in done.stderr.splitlines()]

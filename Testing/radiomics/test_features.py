@@ -194,10 +194,18 @@ def test_a_mean_over_fewer_matrices_says_so(lump, measure):
     assert value.note.endswith("in the others all neighbors have one gray level")
 
 
-def test_only_the_chosen_families(lump):
+def test_only_the_chosen_features(lump):
     roi = prepare_roi(lump(), IN_SPACE)
     assert {v.feature.family for v in compute_features(roi, ["ngtdm", "stat"])} == {"stat", "ngtdm"}
-    with pytest.raises(InputError, match="'texture' is no feature family. Known are gl"):
+    chosen = compute_features(roi, ["morph_sphericity", "glcm_contrast", "loc"])
+    assert [v.column for v in chosen] == [
+        "morph_sphericity",
+        "loc_local_peak",
+        "loc_global_peak",
+        "glcm_contrast_3D_avg",
+        "glcm_contrast_3D_comb",
+    ]
+    with pytest.raises(InputError, match="'texture' is neither a feature nor a family .morph, loc"):
         compute_features(roi, ["texture"])
 
 
