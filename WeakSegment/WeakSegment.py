@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from enum import Enum
 from typing import Annotated, Any, NamedTuple
 
+import qt
 import slicer
 import vtk
 from BreastBiomarkersLib.errors import InputError
@@ -33,12 +32,16 @@ NEOPLASM = (
 ROLE_TAG = "WeakSegment.Role"  # marks our segments: a later run replaces these and no others
 RECORD_TAG = "WeakSegment.Record"  # every input and constant of the run, for WeakSegmentLib.segmentation.replay
 POINT_EVENTS = (
+    slicer.vtkMRMLMarkupsNode.PointModifiedEvent,
     slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent,
     slicer.vtkMRMLMarkupsNode.PointPositionUndefinedEvent,
-    slicer.vtkMRMLMarkupsNode.PointEndInteractionEvent,
     slicer.vtkMRMLMarkupsNode.PointRemovedEvent,
 )
-SEGMENT_EVENTS = (slicer.vtkSegmentation.SourceRepresentationModified, slicer.vtkSegmentation.SegmentRemoved)
+SEGMENT_EVENTS = (
+    slicer.vtkSegmentation.SegmentModified,
+    slicer.vtkSegmentation.SegmentRemoved,
+    slicer.vtkSegmentation.SourceRepresentationModified,
+)
 
 
 class WeakSegment(ScriptedLoadableModule):
@@ -122,11 +125,18 @@ class WeakSegmentWidget(ModulePanel):
         self.logic = WeakSegmentLogic()
         self._problem = ""
         self._scored = None
+        self._scoresTimer = qt.QTimer()  # one change of a segment makes many events
+        self._scoresTimer.setSingleShot(True)
+        self._scoresTimer.connect("timeout()", self.showScores)
         self.ui.createPointsButton.connect("clicked()", self.onCreatePoints)
         self.ui.undoButton.connect("clicked()", self.onUndo)
         self.ui.referenceSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onReferenceSelected)
         self.ui.referenceSelector.connect("currentSegmentChanged(QString)", self.onReferenceSelected)
         self.bind()
+
+    def cleanup(self):
+        self._scoresTimer.stop()
+        super().cleanup()
 
     def exit(self):
         self.ui.pointsWidget.markupsPlaceWidget().setPlaceModeEnabled(False)
@@ -163,8 +173,7 @@ class WeakSegmentWidget(ModulePanel):
             getattr(self.ui, name).enabled = ours
         self.ui.undoButton.enabled = self.logic.canUndo()
         self.showReference()
-        if not self.job.running:
-            self.showScores()
+        self._scoresTimer.start(0)
 
     def apply(self):
         p = self.parameters
@@ -213,9 +222,13 @@ class WeakSegmentWidget(ModulePanel):
             selector.blockSignals(wasBlocked)
 
     def showScores(self):
+        from BreastBiomarkersLib.inslicer.nodes import segment_version
+
         p = self.parameters
+        if p is None or self.job.running:
+            return
         pair = (p.output, p.lesionSegmentId, p.reference, p.referenceSegmentId, p.image)
-        compared = (*pair, self.logic.contentTime(*pair[:2]), self.logic.contentTime(*pair[2:4]))
+        compared = (*pair, segment_version(*pair[:2]), segment_version(*pair[2:4]))
         if compared == self._scored:
             return
         self._scored = compared
@@ -307,8 +320,8 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
         points, labels = self._extremePoints(pointsNode, volume)
         size = " x ".join(f"{mm:.0f}" for mm in ((points.box_stop_kji - points.box_start_kji) * volume.spacing)[::-1])
         text = _("All six points are placed; their box is {size} mm.").format(size=size)
-        placed = dict(zip((labels[n] for n in points.order), points.roles, strict=True))
-        other = [f"{label} ({role})" for label, role in placed.items() if label in POINT_NAMES and label != role]
+        ends = [(labels[n], role) for n, role in sorted(zip(points.order, points.roles, strict=True))]
+        other = [f"{label} ({role})" for label, role in ends if label in POINT_NAMES and label != role]
         if other:
             text += " " + _("At another end than their name says, which is allowed: {names}.").format(
                 names=", ".join(other)
@@ -361,12 +374,6 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
         mask = mask_from_segment(segmentationNode, segmentId, volumeNode)
         return score(mask, mask_from_segment(referenceSegmentationNode, referenceSegmentId, volumeNode))
 
-    def contentTime(self, segmentationNode, segmentId):
-        """Return a number that grows with every change of a segment's content, or None without segment."""
-        segment = segmentationNode and segmentationNode.GetSegmentation().GetSegment(segmentId)
-        source = segment and segment.GetRepresentation(segmentationNode.GetSegmentation().GetSourceRepresentationName())
-        return source.GetMTime() if source else None
-
     def simulateCase(self, seed=0, progress=ignore_progress):
         """Return a synthetic breast DCE-MRI exam with its truth, the same for the same seed."""
         from BreastBiomarkersLib.inslicer.nodes import (
@@ -404,7 +411,7 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
         return ExtremePoints.from_ras(placed.positions_ras, volume, placed.labels), placed.labels
 
     def _write(self, result, volumeNode, segmentationNode, name):
-        from BreastBiomarkersLib.inslicer.nodes import SegmentBackup, mask_to_segment, segmentation_for
+        from BreastBiomarkersLib.inslicer.nodes import SegmentBackup, find_segment, mask_to_segment, segmentation_for
         from WeakSegmentLib.pseudo_mask import Label
 
         created = segmentationNode is None
@@ -418,7 +425,7 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
         ids = []
         try:
             for role, mask, segmentName, color in parts:
-                segmentId = ownSegment(node, role, segmentName)
+                segmentId = find_segment(node, segmentName, ROLE_TAG, role)
                 if segmentId is None:
                     segmentId = mask_to_segment(mask, node, segmentName, color=color)
                     backup.added(segmentId)
@@ -436,18 +443,6 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
         return Segmented(node, *ids, result)
 
 
-def ownSegment(segmentationNode, role, name):
-    """Return the id of the segment that an earlier run made for this, or None."""
-    from BreastBiomarkersLib.inslicer.nodes import segment_tag
-
-    segmentation = segmentationNode.GetSegmentation()
-    for segmentId in segmentation.GetSegmentIDs():
-        segment = segmentation.GetSegment(segmentId)
-        if segment.GetName() == name and segment_tag(segment, ROLE_TAG) == role:
-            return segmentId
-    return None
-
-
 def dress(segmentationNode, segmentId, role):
     """Mark a new segment as ours and show it as it should look at first: lesion as contour, unlabeled band hidden."""
     segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
@@ -461,17 +456,9 @@ def dress(segmentationNode, segmentId, role):
 
 class WeakSegmentTest(ScriptedLoadableModuleTest):
     def test_cases(self):
-        """Run the cases of Testing/inslicer, or without a source checkout the first of the tutorial."""
-        folder = os.path.join(os.path.dirname(slicer.util.modulePath("WeakSegment")), "..", "Testing", "inslicer")
-        if os.path.isfile(os.path.join(folder, "weaksegment_cases.py")):
-            sys.path.insert(0, folder)
-            try:
-                from weaksegment_cases import CASES
-            finally:
-                sys.path.remove(folder)
-        else:
-            CASES = [checkSimulatedCase]
-        for case in CASES:
+        from BreastBiomarkersLib.inslicer.self_test import source_cases
+
+        for case in source_cases("WeakSegment") or [checkSimulatedCase]:
             self.delayDisplay(case.__name__)
             slicer.mrmlScene.Clear()
             case()

@@ -424,6 +424,26 @@ def test_backup_brings_back_what_was_there(nodes, oblique_volume):
     assert not backup.is_valid()
 
 
+def test_segments_are_found_by_name_and_tag(nodes, oblique_volume):
+    import slicer
+
+    image = nodes.volume_to_node(oblique_volume)
+    segmentation = nodes.segmentation_for(image, "result")
+    mask = oblique_volume.with_array(lesion_mask(oblique_volume))
+    _drawn, ours = (nodes.mask_to_segment(mask, segmentation, "Lesion") for _ in range(2))
+    assert nodes.find_segment(segmentation, "Lesion", "role", "lesion") is None
+    segmentation.GetSegmentation().GetSegment(ours).SetTag("role", "lesion")
+    assert nodes.find_segment(segmentation, "Lesion", "role", "lesion") == ours
+    versions = [nodes.segment_version(segmentation, ours)]
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask.array[::-1].astype(np.uint8), segmentation, ours, image)
+    versions.append(nodes.segment_version(segmentation, ours))
+    nodes.mask_to_segment(mask, segmentation, "Lesion", ours)
+    versions.append(nodes.segment_version(segmentation, ours))
+    assert len(set(versions)) == 3
+    assert nodes.segment_version(segmentation, "gone") is None
+    assert nodes.segment_version(None, "") is None
+
+
 def test_backup_removes_a_new_node_unless_others_use_it(nodes, oblique_volume):
     import slicer
 

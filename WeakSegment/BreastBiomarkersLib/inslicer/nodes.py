@@ -14,7 +14,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.points import LabeledPoints
-from BreastBiomarkersLib.volume import Volume
+from BreastBiomarkersLib.volume import Volume, apply_affine
 
 LABELMAP = "Binary labelmap"
 
@@ -256,22 +256,39 @@ def mask_from_segment(segmentation_node: Any, segment_id: str, volume_node: Any)
     grid_to_local = world_to_local @ grid.ijk_to_ras
     image = _labelmap_of(segmentation_node, segment_id, grid_to_local, grid.shape)
     first, last = np.reshape(image.GetExtent(), (3, 2)).T
+    inside = np.zeros(grid.shape, dtype=bool)
     if (last < first).any():
-        return grid.with_array(np.zeros(grid.shape, dtype=bool), segment_name)
-    values = vtk_to_numpy(image.GetPointData().GetScalars()).reshape((last - first + 1)[::-1])
+        return grid.with_array(inside, segment_name)
+    values = vtk_to_numpy(image.GetPointData().GetScalars()).reshape((last - first + 1)[::-1]) != 0
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
     to_voxel = np.linalg.inv(slicer.util.arrayFromVTKMatrix(matrix)) @ grid_to_local
     to_voxel[:3, 3] -= first
-    inside = affine_transform(
-        (values != 0).astype(np.uint8),
-        to_voxel[2::-1, 2::-1],
-        to_voxel[2::-1, 3],
-        output_shape=grid.shape,
+    part = _reach(values, to_voxel, grid.shape)
+    to_voxel = to_voxel[[2, 1, 0, 3]][:, [2, 1, 0, 3]]  # from I, J, K to array order
+    start = np.array([p.start for p in part])
+    affine_transform(
+        values.view(np.uint8),
+        to_voxel[:3, :3],
+        to_voxel[:3, :3] @ start + to_voxel[:3, 3],
+        output=inside.view(np.uint8)[part],
         order=0,
         mode="grid-constant",
     )
-    return grid.with_array(inside.astype(bool), segment_name)
+    return grid.with_array(inside, segment_name)
+
+
+def _reach(values: NDArray[np.bool_], to_voxel: NDArray[np.float64], shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Return the part (array order) of a grid that the True voxels can reach, given the matrix from grid to voxel."""
+    lines = [np.flatnonzero(values.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
+    if not len(lines[0]):
+        return (slice(0, 0),) * 3
+    ends = np.array([(line[0] - 0.5, line[-1] + 0.5) for line in lines])
+    corners = np.array([[x, y, z] for x in ends[0] for y in ends[1] for z in ends[2]])
+    reached = apply_affine(np.linalg.inv(to_voxel).astype(np.float64), corners)[:, ::-1]
+    low = np.clip(np.floor(reached.min(axis=0)), 0, shape).astype(int)
+    high = np.clip(np.ceil(reached.max(axis=0)) + 1, 0, shape).astype(int)
+    return tuple(slice(a, b) for a, b in zip(low, high, strict=True))
 
 
 def _labelmap_of(
@@ -356,6 +373,26 @@ def segment_tag(segment: Any, name: str) -> str:
     """Return the value of a tag of a vtkSegment, or nothing if it has none."""
     value = vtk.mutable("")
     return str(value) if segment.GetTag(name, value) else ""
+
+
+def find_segment(segmentation_node: Any, name: str, tag: str, value: str) -> str | None:
+    """Return the id of the first segment of this name whose tag has this value, or None."""
+    segmentation = segmentation_node.GetSegmentation()
+    for segment_id in segmentation.GetSegmentIDs():
+        segment = segmentation.GetSegment(segment_id)
+        if segment.GetName() == name and segment_tag(segment, tag) == value:
+            return str(segment_id)
+    return None
+
+
+def segment_version(segmentation_node: Any, segment_id: str) -> int | None:
+    """Return a number that differs after every change of a segment's content, or None where there is no segment."""
+    segmentation = None if segmentation_node is None else segmentation_node.GetSegmentation()
+    segment = None if segmentation is None else segmentation.GetSegment(segment_id)
+    if segmentation is None or segment is None:
+        return None
+    content = segment.GetRepresentation(segmentation.GetSourceRepresentationName())
+    return None if content is None else int(content.GetMTime())
 
 
 def slice_to_ras(node: Any) -> NDArray[np.float64]:

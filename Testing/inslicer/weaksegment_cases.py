@@ -1,0 +1,512 @@
+"""What the WeakSegment panel must do, as plain functions on an empty scene; they run in Slicer and in the test host."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from contextlib import contextmanager
+
+import numpy as np
+import qt
+import slicer
+import vtk
+
+NAMES = ("Left", "Right", "Anterior", "Posterior", "Inferior", "Superior")
+CENTER_IJK = np.array([19.0, 15.0, 9.0])
+RADII_IJK = np.array([9.0, 6.0, 5.0])
+SIZE_KJI = (20, 30, 38)
+
+
+# The scene of a case: an enhancing ellipsoid in noise, on an oblique grid of three different sizes and spacings
+
+
+def ijk_to_ras():
+    a, b = np.deg2rad(20.0), np.deg2rad(-10.0)
+    about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
+    matrix = np.eye(4)
+    matrix[:3, :3] = about_z @ about_x @ np.diag([-0.8, -1.1, 2.0])
+    matrix[:3, 3] = (40.0, 55.0, -20.0)
+    return matrix
+
+
+def inside_lesion():
+    k, j, i = np.indices(SIZE_KJI)
+    return sum(((x - c) / r) ** 2 for x, c, r in zip((i, j, k), CENTER_IJK, RADII_IJK)) <= 1  # noqa: B905 - Python 3.9
+
+
+def add_volume(name, lesion_signal, seed):
+    array = np.random.default_rng(seed).normal(100, 8, SIZE_KJI) + lesion_signal * inside_lesion()
+    node = slicer.util.addVolumeFromArray(array.astype(np.int16), ijkToRAS=ijk_to_ras(), name=name)
+    return node
+
+
+def end_positions():
+    """Return the six ends of the lesion in world RAS, named by the patient's directions."""
+    voxels = np.argwhere(inside_lesion())[:, ::-1]
+    ras = voxels @ ijk_to_ras()[:3, :3].T + ijk_to_ras()[:3, 3]
+    ends = (
+        ras[:, 0].argmin(),
+        ras[:, 0].argmax(),
+        ras[:, 1].argmax(),
+        ras[:, 1].argmin(),
+        ras[:, 2].argmin(),
+        ras[:, 2].argmax(),
+    )
+    return ras[list(ends)]
+
+
+def place(points, count=6):
+    for n, position in enumerate(end_positions()[:count]):
+        points.SetNthControlPointPositionWorld(n, *position)
+
+
+def add_truth(image):
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "truth")
+    node.CreateDefaultDisplayNodes()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(image)
+    segment = node.GetSegmentation().AddEmptySegment("", "drawn by a reader", (0, 1, 0))
+    slicer.util.updateSegmentBinaryLabelmapFromArray(inside_lesion().astype(np.uint8), node, segment, image)
+    return node, segment
+
+
+def open_panel():
+    """Open the module anew and return its Python widget object."""
+    representation = slicer.modules.weaksegment.widgetRepresentation()
+    representation.exit()
+    representation.enter()
+    return slicer.util.getModuleWidget("WeakSegment")
+
+
+def ready_panel():
+    """Return the panel with an image, its pre-contrast image and six placed points."""
+    image, pre = add_volume("post", 80, 1), add_volume("pre", 0, 2)
+    widget = open_panel()
+    widget.parameters.image, widget.parameters.preContrast = image, pre
+    widget.ui.createPointsButton.click()
+    place(widget.parameters.points)
+    return widget
+
+
+def segment_array(node, segment_id, image):
+    return slicer.util.arrayFromSegmentBinaryLabelmap(node, segment_id, image) > 0
+
+
+def dice(a, b):
+    return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
+
+
+def segment_ids(node):
+    return list(node.GetSegmentation().GetSegmentIDs())
+
+
+def names_of_nodes():
+    nodes = [slicer.mrmlScene.GetNthNode(n) for n in range(slicer.mrmlScene.GetNumberOfNodes())]
+    return sorted(f"{node.GetClassName()} {node.GetName()}" for node in nodes)
+
+
+@contextmanager
+def shown_errors():
+    """Collect what is shown to the user as an error; in testing mode it goes to the log only."""
+    messages = []
+
+    class Collector(logging.Handler):
+        def emit(self, record):
+            messages.append(record.getMessage())
+
+    collector = Collector(logging.ERROR)
+    logging.getLogger().addHandler(collector)
+    try:
+        yield messages
+    finally:
+        logging.getLogger().removeHandler(collector)
+
+
+def during_the_job(action):
+    """Let something happen when the running job next lets the application handle events."""
+    qt.QTimer.singleShot(0, action)
+
+
+# The cases
+
+
+def case_points_are_created_named_and_asked_for_in_order():
+    image = add_volume("post", 80, 1)
+    widget = open_panel()
+    assert widget.parameters.image is image, "the only volume is suggested"
+    assert not widget.ui.applyButton.enabled
+    widget.ui.createPointsButton.click()
+    points = widget.parameters.points
+    assert [points.GetNthControlPointLabel(n) for n in range(6)] == list(NAMES)
+    assert points.GetNumberOfDefinedControlPoints() == 0
+    assert points.GetFixedNumberOfControlPoints()
+    assert widget.ui.pointsWidget.currentNode() is points
+    assert widget.ui.pointsWidget.markupsPlaceWidget().placeModeEnabled
+    for count, name in enumerate(NAMES):
+        status = widget.ui.pointsStatusLabel.text
+        assert status.startswith(f"{count} of 6 points are placed. Place next: {name}"), status
+        assert widget.ui.applyButton.toolTip == status
+        points.SetNthControlPointPositionWorld(count, *end_positions()[count])
+    assert "All six points are placed" in widget.ui.pointsStatusLabel.text
+    assert widget.ui.applyButton.enabled
+    assert not widget.ui.pointsWidget.markupsPlaceWidget().placeModeEnabled, "placing ends by itself"
+    points.UnsetNthControlPointPosition(2)
+    assert "Place next: Anterior." in widget.ui.pointsStatusLabel.text
+    assert not widget.ui.applyButton.enabled
+
+
+def case_points_named_for_another_end_are_told():
+    widget = ready_panel()
+    points, positions = widget.parameters.points, end_positions()
+    points.SetNthControlPointPositionWorld(4, *positions[5])
+    points.SetNthControlPointPositionWorld(5, *positions[4])
+    assert "Inferior (Superior), Superior (Inferior)" in widget.ui.pointsStatusLabel.text
+    assert widget.ui.applyButton.enabled, "the positions count, not the names"
+
+
+def case_apply_makes_a_lesion_segment():
+    widget = ready_panel()
+    widget.ui.applyButton.click()
+    p = widget.parameters
+    assert p.output is not None
+    lesion, unlabeled = segment_ids(p.output)
+    assert p.lesionSegmentId == lesion
+    segmentation, display = p.output.GetSegmentation(), p.output.GetDisplayNode()
+    assert segmentation.GetSegment(lesion).GetName() == "Lesion"
+    assert segmentation.GetSegment(unlabeled).GetName() == "Lesion (unlabeled)"
+    assert display.GetSegmentVisibility(lesion)
+    assert not display.GetSegmentVisibility(unlabeled)
+    assert display.GetSegmentVisibility2DOutline(lesion)
+    terminology = vtk.mutable("")
+    segmentation.GetSegment(lesion).GetTag("TerminologyEntry", terminology)
+    assert "Neoplasm" in str(terminology)
+    mask = segment_array(p.output, lesion, p.image)
+    assert dice(mask, inside_lesion()) > 0.9, dice(mask, inside_lesion())
+    assert segment_array(p.output, unlabeled, p.image).any()
+    volume_ml = mask.sum() * abs(np.linalg.det(ijk_to_ras()[:3, :3])) / 1000
+    assert widget.ui.resultLabel.text == f"Lesion volume {volume_ml:.2f} ml."
+    assert widget.ui.applyButton.text == "Apply"
+    assert widget.ui.progressBar.isHidden()
+
+
+def case_second_run_updates_the_first():
+    widget = ready_panel()
+    widget.ui.applyButton.click()
+    before, ids = names_of_nodes(), segment_ids(widget.parameters.output)
+    first = segment_array(widget.parameters.output, ids[0], widget.parameters.image)
+    widget.parameters.segmentAbove = 0.9
+    widget.ui.applyButton.click()
+    assert names_of_nodes() == before
+    assert segment_ids(widget.parameters.output) == ids
+    second = segment_array(widget.parameters.output, ids[0], widget.parameters.image)
+    assert second.sum() < first.sum()
+    widget.parameters.segmentName = "Satellite"
+    widget.ui.applyButton.click()
+    assert len(segment_ids(widget.parameters.output)) == 4
+    assert (segment_array(widget.parameters.output, ids[0], widget.parameters.image) == second).all()
+
+
+def case_segments_of_the_user_are_never_overwritten():
+    widget = ready_panel()
+    truth, drawn = add_truth(widget.parameters.image)
+    truth.GetSegmentation().GetSegment(drawn).SetName("Lesion")
+    widget.parameters.output = truth
+    widget.ui.applyButton.click()
+    assert len(segment_ids(truth)) == 3
+    assert widget.parameters.lesionSegmentId != drawn
+    assert (segment_array(truth, drawn, widget.parameters.image) == inside_lesion()).all()
+
+
+def case_undo_brings_back_the_run_before():
+    widget = ready_panel()
+    assert not widget.ui.undoButton.enabled
+    before = names_of_nodes()
+    widget.ui.applyButton.click()
+    p = widget.parameters
+    lesion, image = p.lesionSegmentId, p.image
+    first = segment_array(p.output, lesion, image)
+    widget.parameters.segmentAbove = 0.9
+    widget.ui.applyButton.click()
+    assert (segment_array(p.output, lesion, image) != first).any()
+    widget.ui.undoButton.click()
+    assert (segment_array(p.output, lesion, image) == first).all()
+    assert not widget.ui.undoButton.enabled, "one run can be taken back"
+    slicer.mrmlScene.RemoveNode(p.output)
+    widget.ui.applyButton.click()
+    widget.ui.undoButton.click()
+    assert p.output is None
+    assert [name for name in names_of_nodes() if "Segmentation" in name] == [n for n in before if "Segmentation" in n]
+
+
+def case_undo_is_gone_with_its_segmentation():
+    widget = ready_panel()
+    widget.ui.applyButton.click()
+    assert widget.ui.undoButton.enabled
+    slicer.mrmlScene.RemoveNode(widget.parameters.output)
+    assert not widget.ui.undoButton.enabled
+    assert widget.logic.undo() is False
+
+
+def case_reference_is_compared():
+    widget = ready_panel()
+
+    def scores():
+        slicer.app.processEvents()
+        return widget.ui.scoresLabel.text
+
+    image = widget.parameters.image
+    truth, drawn = add_truth(image)
+    assert "Choose a reference" in scores()
+    widget.ui.referenceSelector.setCurrentNode(truth)
+    widget.ui.referenceSelector.setCurrentSegmentID(drawn)
+    assert (widget.parameters.reference, widget.parameters.referenceSegmentId) == (truth, drawn)
+    assert "Press Apply" in scores()
+    widget.ui.applyButton.click()
+    p = widget.parameters
+    expected = dice(segment_array(p.output, p.lesionSegmentId, image), inside_lesion())
+    assert f"Dice {expected:.3f}" in scores(), scores()
+    assert "Hausdorff" in scores()
+    slicer.util.updateSegmentBinaryLabelmapFromArray(
+        inside_lesion().astype(np.uint8), p.output, p.lesionSegmentId, image
+    )
+    assert "Dice 1.000" in scores(), "an edited segment is compared again"
+    truth.GetSegmentation().RemoveSegment(drawn)
+    assert "Dice" not in scores(), scores()
+
+
+def case_settings_reach_the_method():
+    widget = ready_panel()
+    p = widget.parameters
+    widget.ui.longestSideSpinBox.setValue(20)
+    widget.ui.repetitionsSpinBox.setValue(2)
+    widget.ui.excludeCheckBox.click()
+    widget.ui.applyButton.click()
+    record = run_record(p)
+    assert record["method"] == "random-walk"
+    assert record["settings"]["longest_side"] == 20
+    assert record["settings"]["repetitions"] == 2
+    assert record["settings"]["exclude_non_enhancing"] is False
+    assert record["pre"] == "pre"
+    widget.ui.methodComboBox.setCurrentIndex(widget.ui.methodComboBox.findText("As published"))
+    assert not widget.ui.longestSideSpinBox.enabled
+    assert widget.ui.repetitionsSpinBox.enabled
+    widget.ui.applyButton.click()
+    record = run_record(p)
+    assert record["method"] == "published"
+    assert record["settings"]["repetitions"] == 2
+
+
+def run_record(p):
+    text = vtk.mutable("")
+    assert p.output.GetSegmentation().GetSegment(p.lesionSegmentId).GetTag("WeakSegment.Record", text)
+    return json.loads(str(text))
+
+
+def case_what_is_missing_is_said():
+    widget = open_panel()
+
+    def problem():
+        assert not widget.ui.applyButton.enabled
+        return widget.ui.applyButton.toolTip
+
+    assert "No image is selected" in problem()
+    widget.parameters.image = add_volume("post", 80, 1)
+    assert "No extreme points are selected" in problem()
+    widget.ui.createPointsButton.click()
+    points = widget.parameters.points
+    place(points, 5)
+    assert "5 of 6 points are placed. Place next: Superior." in problem()
+    points.SetNthControlPointPositionWorld(5, 0, 0, 900)
+    assert "outside 'post'" in problem()
+    place(points)
+    assert widget.ui.applyButton.enabled
+    small = slicer.util.addVolumeFromArray(np.zeros((3, 4, 5)), name="small")
+    widget.parameters.preContrast = small
+    assert "pre-contrast image 'small' must be another image on the grid of 'post'" in problem()
+    widget.parameters.preContrast = widget.parameters.image
+    assert "must be another image" in problem()
+    widget.parameters.preContrast = None
+    points.SetNthControlPointPositionWorld(5, *points.GetNthControlPointPositionWorld(4))
+    assert "at the same position" in problem()
+
+
+def case_bad_image_is_explained_and_changes_nothing():
+    widget = ready_panel()
+    slicer.util.arrayFromVolume(widget.parameters.preContrast)[:] = 0
+    slicer.util.arrayFromVolume(widget.parameters.image)[:] = 7
+    before = names_of_nodes()
+    with shown_errors() as errors:
+        widget.ui.applyButton.click()
+    assert len(errors) == 1, errors
+    assert "is constant (7) around the points" in errors[0]
+    assert "Traceback" not in errors[0]
+    assert names_of_nodes() == before
+    assert widget.parameters.output is None
+    assert widget.ui.applyButton.text == "Apply"
+    assert widget.ui.inputsCollapsibleButton.enabled
+
+
+def case_cancel_changes_nothing():
+    widget = ready_panel()
+    widget.ui.applyButton.click()
+    before, ids = names_of_nodes(), segment_ids(widget.parameters.output)
+    mask = segment_array(widget.parameters.output, ids[0], widget.parameters.image)
+    seen = []
+
+    def press_cancel():
+        seen.append((widget.ui.applyButton.text, widget.ui.applyButton.enabled, widget.ui.progressBar.isHidden()))
+        seen.append(widget.ui.inputsCollapsibleButton.enabled)
+        widget.ui.applyButton.click()
+
+    widget.parameters.segmentAbove = 0.9
+    during_the_job(press_cancel)
+    with shown_errors() as errors:
+        widget.ui.applyButton.click()
+    assert seen == [("Cancel", True, False), False], seen
+    assert errors == []
+    assert names_of_nodes() == before
+    assert (segment_array(widget.parameters.output, ids[0], widget.parameters.image) == mask).all()
+    assert widget.ui.applyButton.text == "Apply"
+    assert widget.ui.inputsCollapsibleButton.enabled
+
+
+def case_scene_closed_while_the_job_runs():
+    widget = ready_panel()
+    during_the_job(lambda: slicer.mrmlScene.Clear())
+    with shown_errors() as errors:
+        widget.ui.applyButton.click()
+    assert errors == []
+    assert not slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    assert widget.ui.applyButton.text == "Apply"
+    assert "No image is selected" in widget.ui.applyButton.toolTip
+    again = ready_panel()
+    again.ui.applyButton.click()
+    assert again.parameters.output is not None, "the panel works on in the new scene"
+
+
+def case_node_deleted_while_the_job_runs():
+    for role in ("image", "output"):
+        slicer.mrmlScene.Clear()
+        widget = ready_panel()
+        widget.ui.applyButton.click()
+        doomed = getattr(widget.parameters, role)
+        name = doomed.GetName()
+        during_the_job(lambda doomed=doomed: slicer.mrmlScene.RemoveNode(doomed))
+        with shown_errors() as errors:
+            widget.ui.applyButton.click()
+        assert len(errors) == 1, errors
+        assert f"'{name}' was removed from the scene" in errors[0]
+        assert not widget.job.running
+
+
+def case_node_deleted_while_selected():
+    widget = ready_panel()
+    slicer.mrmlScene.RemoveNode(widget.parameters.points)
+    assert widget.parameters.points is None
+    assert widget.ui.pointsWidget.currentNode() is None
+    assert "No extreme points are selected" in widget.ui.applyButton.toolTip
+    slicer.mrmlScene.RemoveNode(widget.parameters.image)
+    assert not widget.ui.applyButton.enabled
+
+
+def case_user_leaves_the_module_while_the_job_runs():
+    widget = ready_panel()
+    representation = slicer.modules.weaksegment.widgetRepresentation()
+    during_the_job(lambda: representation.exit())
+    widget.ui.applyButton.click()
+    assert widget.parameters is None
+    again = open_panel()
+    assert again.parameters.output is not None
+    assert len(segment_ids(again.parameters.output)) == 2
+
+
+def case_saved_scene_is_restored():
+    widget = ready_panel()
+    truth, drawn = add_truth(widget.parameters.image)
+    widget.parameters.reference, widget.parameters.referenceSegmentId = truth, drawn
+    widget.parameters.repetitions = 3
+    widget.ui.applyButton.click()
+    slicer.app.processEvents()
+    scores = widget.ui.scoresLabel.text
+    record = run_record(widget.parameters)
+    folder = slicer.util.tempDirectory()
+    path = os.path.join(folder, "exam.mrb")
+    assert slicer.util.saveScene(path, properties={})
+    slicer.mrmlScene.Clear()
+    assert widget.parameters.image is None
+    assert widget.parameters.repetitions != 3
+    slicer.util.loadScene(path, properties={})
+    slicer.app.processEvents()
+    p = widget.parameters
+    assert (p.image.GetName(), p.preContrast.GetName(), p.repetitions) == ("post", "pre", 3)
+    assert widget.ui.imageSelector.currentNode() is p.image
+    assert widget.ui.outputSelector.currentNode() is p.output
+    assert widget.ui.repetitionsSpinBox.value == 3
+    assert p.reference.GetName() == "truth"
+    assert widget.ui.referenceSelector.currentNode() is p.reference
+    assert widget.ui.scoresLabel.text == scores
+    assert run_record(p) == record
+    assert widget.ui.applyButton.enabled
+    count = len(segment_ids(p.output))
+    widget.ui.applyButton.click()
+    assert len(segment_ids(p.output)) == count, "segments of the saved run are known again"
+    qt.QDir(folder).removeRecursively()
+
+
+def case_transformed_image():
+    widget = ready_panel()
+    widget.ui.applyButton.click()
+    p = widget.parameters
+    expected = segment_array(p.output, p.lesionSegmentId, p.image)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
+    matrix = np.array([[0.8, -0.6, 0, 10], [0.6, 0.8, 0, -20], [0, 0, 1, 30], [0, 0, 0, 1.0]])
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    for node in (p.image, p.preContrast, p.points):
+        node.SetAndObserveTransformNodeID(transform.GetID())
+    assert widget.ui.applyButton.enabled, widget.ui.applyButton.toolTip
+    p.output = None
+    widget.ui.applyButton.click()
+    assert p.output.GetTransformNodeID() == transform.GetID()
+    assert (segment_array(p.output, p.lesionSegmentId, p.image) == expected).all()
+    p.preContrast.SetAndObserveTransformNodeID(None)
+    widget.refresh()
+    assert "on the grid of 'post'" in widget.ui.applyButton.toolTip, "moved apart, the images do not match"
+
+
+def case_console():
+    image, pre = add_volume("post", 80, 1), add_volume("pre", 0, 2)
+    logic = slicer.util.getModuleLogic("WeakSegment")
+    points = logic.createPoints(image)
+    place(points)
+    done = logic.segment(image, points, pre, segmentName="Index lesion")
+    truth, drawn = add_truth(image)
+    scores = logic.compare(done.segmentationNode, done.segmentId, truth, drawn, image)
+    assert scores.dice > 0.9
+    assert logic.undo() is True
+    assert logic.undo() is False
+    for arguments, expected in (
+        ((None, points), "No image is selected"),
+        ((image, None), "No extreme points are selected"),
+        ((image, points, None, None, "magic"), "There is no method 'magic'; use random-walk or published"),
+    ):
+        message = ""
+        try:
+            logic.segment(*arguments)
+        except ValueError as error:
+            message = str(error)
+        assert expected in message, message
+
+
+def case_simulated_exam():
+    logic = slicer.util.getModuleLogic("WeakSegment")
+    exam = logic.simulateCase(seed=1)
+    done = logic.segment(exam.postNodes[0], exam.pointsNode, exam.preNode)
+    truth = (exam.truthSegmentationNode, exam.truthSegmentId)
+    scores = logic.compare(done.segmentationNode, done.segmentId, *truth, exam.postNodes[0])
+    assert scores.dice > 0.8, scores
+    assert exam.tissueNode.GetDisplayNode().GetColorNode().GetColorName(6) == "lesion"
+    json.dumps(exam.parameters)
+
+
+CASES = [function for name, function in sorted(globals().items()) if name.startswith("case_")]
