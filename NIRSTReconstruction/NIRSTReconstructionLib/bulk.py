@@ -19,7 +19,7 @@ from NIRSTReconstructionLib.spectra import MAP_NAMES, MAP_UNITS, Tissue
 TYPICAL_TISSUE = Tissue(hbo=15.0, hbr=7.0, water=0.30)
 """Where the bulk fit begins: the middle of what breasts show (Shah 2004, doi 10.1117/1.1695561)."""
 
-_SCREENING = Prior(np.eye(1), expected=1.0, weight=1e-4, relative=False)
+_WEAK = Prior(np.eye(1), expected=1.0, sd=100.0)
 
 
 class BulkFit(NamedTuple):
@@ -67,7 +67,7 @@ def fit_bulk(
     """
     basis = UniformBasis().at(model.mesh.nodes)
     settings = GaussNewtonSettings(max_iterations=25, stop_change=1e-6, floor=1e-3)
-    result = gauss_newton(model, log_amplitude, space, basis, start, parameters, _SCREENING, settings, progress)
+    result = gauss_newton(model, log_amplitude, space, basis, start, parameters, _WEAK, settings, progress)
     begin = start.values()
     scale = {name: float(begin[MAP_NAMES.index(name)]) for name in parameters}
     values = {name: scale[name] * float(x) for name, x in zip(parameters, result.coefficients[:, 0], strict=True)}

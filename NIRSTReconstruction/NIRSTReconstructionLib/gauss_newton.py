@@ -14,27 +14,31 @@ from NIRSTReconstructionLib.calibration import DataSpace
 from NIRSTReconstructionLib.forward import ForwardModel
 from NIRSTReconstructionLib.spectra import MAP_NAMES, Tissue
 
+_BOUND_ROUNDS = 6
+
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """What is expected of the coefficients x of every map: ``weight * ||L (x - expected)||^2`` small.
+    """What is expected of the coefficients x of every map: L x within `sd` of its expected value.
 
     Attributes
     ----------
     matrix : (n, B) ndarray
         L, see `regularization`.
     expected : float
-        Expected coefficient, 1 for the bulk value, 0 where L ignores constants.
-    weight : float
-        If `relative`, multiplied for every map by the largest diagonal element of J^T J at the start (NIRFAST's
-        convention, so that one number suits all layouts); else 1 / variance of L x.
-    relative : bool
+        Expected coefficient x0: 1 for the bulk value, 0 where L ignores constants.
+    sd : float
+        Standard deviation of L (x - x0), a share of the bulk value.
+
+    Notes
+    -----
+    The weight of the penalty, 1 / sd^2, stands beside data divided by their noise, so noisier data are smoothed more.
+    NIRFAST gives a relative weight instead: its lambda times the largest diagonal element of J^T J is our 1 / sd^2.
     """
 
     matrix: NDArray[np.float64]
-    expected: float = 1.0
-    weight: float = 0.01
-    relative: bool = True
+    expected: float
+    sd: float
 
 
 @dataclass(frozen=True)
@@ -97,12 +101,13 @@ def gauss_newton(
 ) -> GaussNewtonResult:
     """Return the maps that explain the data best under a prior.
 
-    Minimizes ``||W (y - F(x))||^2 + sum_p weight_p ||L (x_p - x0)||^2`` over the coefficients x_p of the chosen
-    maps, ``map_p = start_p * basis @ x_p``, beginning at x = 1. Each step solves::
+    Minimizes ``||W (y - F(x))||^2 + weight sum_p ||L (x_p - x0)||^2``, weight = 1 / sd^2 of the prior, over the
+    coefficients x_p of the chosen maps, ``map_p = start_p * basis @ x_p``, beginning at x = 1. Each step solves::
 
         (J^T W^2 J + weight L^T L) dx = J^T W^2 (y - F(x)) - weight L^T L (x - x0)
 
-    and is halved until the objective falls; values are kept above a floor, and fractions below 1.
+    within bounds (values above a floor, fractions below 1: coefficients that would leave them are held there and the
+    others solved again), and is halved until the objective falls.
 
     Parameters
     ----------
@@ -141,27 +146,28 @@ def gauss_newton(
 
     x = np.ones(shape)
     y, J = _linearized(model, maps_of(x), basis, parameters, begin[rows], space, at_quadrature)
-    penalty, weights = _penalty(prior, J, shape)
+    penalty = np.zeros((shape[1], shape[1])) if prior is None else prior.matrix.T @ prior.matrix / prior.sd**2
+    expected = 0.0 if prior is None else prior.expected
 
     def objective_of(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
         r = space.whiten(measured - y)
-        d = x - (prior.expected if prior else 0.0)
-        return float(r @ r + np.einsum("p,pb,bc,pc->", weights, d, penalty, d))
+        d = x - expected
+        return float(r @ r + np.einsum("pb,bc,pc->", d, penalty, d))
 
     objective = objective_of(x, y)
     freedom = max(int(space.freedom.sum()), 1)
     history = [_record(objective, space.whiten(measured - y), freedom, 0.0)]
     reason, converged = f"stopped after {settings.max_iterations} iterations without converging", False
-    factor = _factor(J, penalty, weights)
+    H = _normal_matrix(J, penalty)
     for iteration in range(settings.max_iterations):
         progress(iteration / settings.max_iterations, f"iteration {iteration + 1}, misfit {history[-1]['chi']:.3g}")
         if iteration:
             y, J = _linearized(model, maps_of(x), basis, parameters, begin[rows], space, at_quadrature)
-            factor = _factor(J, penalty, weights)
-        pull = weights[:, None] * ((x - (prior.expected if prior else 0.0)) @ penalty)
-        step = linalg.cho_solve(factor, J.T @ space.whiten(measured - y) - pull.ravel()).reshape(shape)
+            H = _normal_matrix(J, penalty)
+        downhill = J.T @ space.whiten(measured - y) - ((x - expected) @ penalty).ravel()
+        step = _bounded_step(H, downhill, (settings.floor - x).ravel(), (highest - x).ravel()).reshape(shape)
         for length in (1.0, 0.5, 0.25, 0.125, 0.0625):
-            trial = np.clip(x + length * step, settings.floor, highest)
+            trial = x + length * step
             predicted = model.measure(maps_of(trial), at_quadrature=at_quadrature).real
             reached = objective_of(trial, predicted)
             if reached < objective:
@@ -176,7 +182,7 @@ def gauss_newton(
             reason, converged = f"the last step lowered the misfit by {change:.2%}", True
             break
     progress(1.0, reason)
-    covariance = linalg.cho_solve(factor, np.eye(x.size))
+    covariance = linalg.cho_solve(linalg.cho_factor(H, lower=True), np.eye(x.size))
     return GaussNewtonResult(x, y, covariance, tuple(history), reason, converged)
 
 
@@ -195,29 +201,35 @@ def _linearized(
     return y.real, space.whiten(J.reshape(*y.shape, -1))
 
 
-def _penalty(
-    prior: Prior | None, J: NDArray[np.float64], shape: tuple[int, int]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return L^T L (B, B) and the weight of each map (P,)."""
-    if prior is None:
-        return np.zeros((shape[1], shape[1])), np.zeros(shape[0])
-    weights = np.full(shape[0], prior.weight)
-    if prior.relative:
-        weights = weights * (J**2).sum(axis=0).reshape(shape).max(axis=1)
-    return prior.matrix.T @ prior.matrix, weights
-
-
-def _factor(
-    J: NDArray[np.float64], penalty: NDArray[np.float64], weights: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], bool]:
-    """Return the Cholesky factor of J^T J + weight L^T L; a trace of ridge keeps unseen combinations finite."""
+def _normal_matrix(J: NDArray[np.float64], penalty: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return J^T J + weight L^T L for each map; a trace of ridge keeps unseen combinations finite."""
     H = J.T @ J
     count = len(penalty)
-    for p, weight in enumerate(weights):
-        block = slice(p * count, (p + 1) * count)
-        H[block, block] += weight * penalty
+    for begin in range(0, len(H), count):
+        H[begin : begin + count, begin : begin + count] += penalty
     H[np.diag_indices_from(H)] += 1e-9 * np.trace(H) / len(H)
-    return linalg.cho_factor(H, lower=True, overwrite_a=True)
+    return H
+
+
+def _bounded_step(
+    H: NDArray[np.float64], downhill: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the step that minimizes the quadratic model within bounds low <= 0 <= high.
+
+    Coefficients that leave their bounds are held at them and the rest is solved again; at the end each is clipped. A
+    few rounds do: nearly always none or a handful of coefficients are held.
+    """
+    step = np.zeros_like(downhill)
+    free = np.ones(len(downhill), dtype=bool)
+    for _ in range(_BOUND_ROUNDS):
+        right = downhill[free] - H[np.ix_(free, ~free)] @ step[~free]
+        step[free] = linalg.solve(H[np.ix_(free, free)], right, assume_a="pos")
+        leaving = free & ((step < low) | (step > high))
+        step = np.clip(step, low, high)
+        if not leaving.any():
+            break
+        free &= ~leaving
+    return step
 
 
 def _record(objective: float, residual: NDArray[np.float64], freedom: int, length: float) -> dict[str, float]:

@@ -36,7 +36,8 @@ from NIRSTReconstructionLib.regularization import dri_matrix, laplacian_matrix, 
 from NIRSTReconstructionLib.spectra import MAP_NAMES, Spectra, Tissue
 
 METHODS = ("tikhonov", "dri", "soft-prior", "hard-prior")
-DEFAULT_WEIGHTS = {"tikhonov": 0.01, "dri": 0.1, "soft-prior": 0.1, "hard-prior": 1 / 1.5**2}
+DEFAULT_PRIOR_SD = {"tikhonov": 0.5, "dri": 0.05, "soft-prior": 0.05, "hard-prior": 1.5}
+"""How far, as a share of the bulk value, a map may stray from what the method expects (`gauss_newton.Prior`)."""
 RIM_MM = 2.5
 """So near the skin the MRI is part air; its gray value is replaced by the body's median there."""
 
@@ -52,12 +53,13 @@ class ReconstructionSettings:
     method : str
         "tikhonov": smooth towards the bulk, no MRI. "dri": nodes of equal MRI gray value belong together. "soft-prior":
         nodes of one region of a segmentation are drawn together. "hard-prior": one value per region.
-    weight : float or None
-        Strength of the regularization, relative as in `gauss_newton.Prior`; for "hard-prior" 1 / variance of a
-        region's value in units of the bulk value. None: the method's default (`DEFAULT_WEIGHTS`).
+    prior_sd : float or None
+        How far a map may stray from what the method expects, as a share of the bulk value: from the bulk itself
+        ("tikhonov", "hard-prior") or from the mean of alike nodes ("dri", "soft-prior"). Smaller is smoother. None: the
+        method's default (`DEFAULT_PRIOR_SD`).
     gains : str
         "auto", or what is unknown about the instrument (`calibration.GAINS`). "auto" projects fiber gains out unless a
-        reference measurement calibrates them.
+        reference measurement calibrates them; then only a factor per wavelength stays free (source power drifts).
     parameters : tuple of str
         Maps to reconstruct.
     start : Tissue
@@ -80,7 +82,7 @@ class ReconstructionSettings:
     """
 
     method: str = "tikhonov"
-    weight: float | None = None
+    prior_sd: float | None = None
     gains: str = "auto"
     parameters: tuple[str, ...] = ("hbo", "hbr", "water")
     start: Tissue = TYPICAL_TISSUE
@@ -104,8 +106,8 @@ class ReconstructionSettings:
             raise InputError(
                 f"A reconstruction mesh of {self.basis_nodes} nodes was asked for; 20 to 5000 are possible."
             )
-        if self.weight is not None and not self.weight > 0:
-            raise InputError(f"The regularization weight is {self.weight}; it must be positive.")
+        if self.prior_sd is not None and not 1e-4 <= self.prior_sd <= 1e4:
+            raise InputError(f"The prior standard deviation is {self.prior_sd}; 0.0001 to 10000 is possible.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +185,7 @@ class Reconstruction:
     def summary(self) -> dict[str, Any]:
         """Return what belongs into a result file: settings, table, bulk, residuals, history; JSON-able."""
         settings = asdict(self.settings)
-        settings["weight"] = self.settings.weight or DEFAULT_WEIGHTS[self.settings.method]
+        settings["prior_sd"] = self.settings.prior_sd or DEFAULT_PRIOR_SD[self.settings.method]
         freedom = self.space.freedom
         return {
             "method": self.settings.method,
@@ -255,7 +257,7 @@ def reconstruct(
     progress(0.0, "building the mesh")
     measured = measurements if settings.noise is None else measurements.with_noise(settings.noise)
     model = _model(measured, fibers, fit.plane, contour, spectra, settings)
-    gains = settings.gains if settings.gains != "auto" else "fibers" if reference is None else "none"
+    gains = settings.gains if settings.gains != "auto" else "fibers" if reference is None else "global"
     if reference is not None:
         progress(0.08, "calibrating on the phantom")
         reference = reference if settings.noise is None else reference.with_noise(settings.noise)
@@ -394,7 +396,7 @@ def _basis_and_prior(
     images: Sequence[Volume],
     regions: Volume | None,
 ) -> tuple[Basis, Prior]:
-    weight = settings.weight or DEFAULT_WEIGHTS[settings.method]
+    sd = settings.prior_sd or DEFAULT_PRIOR_SD[settings.method]
     if settings.method in ("soft-prior", "hard-prior") and regions is None:
         raise InputError(f"The method {settings.method} needs a segmentation: give the lesion mask or a label map.")
     if settings.method == "dri" and not images:
@@ -407,22 +409,22 @@ def _basis_and_prior(
                 f"The segmentation '{regions.name}' has one region only in the image plane, so a hard prior is the "
                 "bulk fit. Does the plane pass through the lesion?"
             )
-        return segmented, Prior(tikhonov_matrix(segmented.count), 1.0, weight, relative=False)
+        return segmented, Prior(tikhonov_matrix(segmented.count), 1.0, sd)
     size_mm = math.sqrt(model.mesh.area_mm2 / settings.basis_nodes * 2 / math.sqrt(3))  # equilateral triangles
     basis = MeshBasis(fill_contour(contour, size_mm, order=1))
     nodes = basis.mesh.nodes
     outline = even_polygon(contour.samples[1], 1.0)
     if settings.method == "tikhonov":
-        return basis, Prior(tikhonov_matrix(basis.count), 1.0, weight)
+        return basis, Prior(tikhonov_matrix(basis.count), 1.0, sd)
     if settings.method == "soft-prior":
         assert regions is not None
         numbers = RegionBasis(regions, plane, model.mesh.quadrature.points).number_at(nodes)
-        return basis, Prior(laplacian_matrix(numbers), 0.0, weight)
+        return basis, Prior(laplacian_matrix(numbers), 0.0, sd)
     lesion = None
     if regions is not None:
         lesion = sample_volume(regions, plane.to_ras(nodes), nearest=True, outside=0.0) > 0
     gray = [normalized_gray(gray_values(image, plane, outline, nodes), lesion) for image in images]
-    return basis, Prior(dri_matrix(np.array(gray), settings.dri_sigma), 0.0, weight)
+    return basis, Prior(dri_matrix(np.array(gray), settings.dri_sigma), 0.0, sd)
 
 
 def _finished(

@@ -8,7 +8,6 @@ import platform
 import time
 from dataclasses import replace
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,12 +29,13 @@ from NIRSTReconstructionLib.images import (
     write_contrast,
     write_residual,
 )
-from NIRSTReconstructionLib.measurements import Measurements, read_csv_measurements
+from NIRSTReconstructionLib.measurements import Measurements, read_measurements
 from NIRSTReconstructionLib.mesh import TriangleMesh
 from NIRSTReconstructionLib.meshing import Contour, spline_contour
-from NIRSTReconstructionLib.nirfast import read_excoef, read_nirfast_mesh, read_paa
+from NIRSTReconstructionLib.nirfast import read_excoef, read_nirfast_mesh
 from NIRSTReconstructionLib.plane import Plane, body_contour, body_mask, even_polygon, read_plane
 from NIRSTReconstructionLib.reconstruct import (
+    DEFAULT_PRIOR_SD,
     METHODS,
     Reconstruction,
     ReconstructionSettings,
@@ -106,16 +106,17 @@ def add_reconstruct_parser(commands: Any) -> None:
     choices = parser.add_argument_group("method")
     choices.add_argument("--method", choices=METHODS, default="tikhonov", help="default: %(default)s")
     choices.add_argument(
-        "--weight",
+        "--prior-sd",
         type=float,
-        metavar="X",
-        help="strength of the regularization, relative to the data's (defaults: tikhonov 0.01, dri and soft-prior 0.1)",
+        metavar="PERCENT",
+        help="how far a map may stray from what the method expects, in percent of the bulk value; smaller is smoother "
+        f"(defaults: {', '.join(f'{name} {100 * sd:g}' for name, sd in DEFAULT_PRIOR_SD.items())})",
     )
     choices.add_argument(
         "--gains",
         choices=("auto", *GAINS),
         default="auto",
-        help="what is unknown about the instrument (default: fibers without, none with --reference-data)",
+        help="what is unknown about the instrument (default: fibers; global with --reference-data)",
     )
     choices.add_argument(
         "--noise", type=float, metavar="PERCENT", help="noise of the amplitudes in percent (default: the file's, or 2)"
@@ -255,10 +256,7 @@ def _contour(options: argparse.Namespace, fibers: Fibers, plane: Plane, images: 
 
 
 def _read_measurements(path: str, wavelengths_nm: list[float] | None) -> Measurements:
-    suffix = Path(path).suffix.lower()
-    if suffix not in (".paa", ".csv"):
-        raise InputError(f"'{path}' is not a known kind of data; give a Nirfast .paa or a CSV.")
-    measurements = read_paa(path) if suffix == ".paa" else read_csv_measurements(path)
+    measurements = read_measurements(path)
     return measurements if wavelengths_nm is None else measurements.at_wavelengths(wavelengths_nm)
 
 
@@ -270,7 +268,7 @@ def _settings(options: argparse.Namespace) -> ReconstructionSettings:
     amplitude, power = options.scatter or (TYPICAL_TISSUE.scatter_amplitude, TYPICAL_TISSUE.scatter_power)
     return ReconstructionSettings(
         method=options.method,
-        weight=options.weight,
+        prior_sd=None if options.prior_sd is None else options.prior_sd / 100,
         gains=options.gains,
         start=replace(TYPICAL_TISSUE, scatter_amplitude=amplitude, scatter_power=power),
         noise=None if options.noise is None else options.noise / 100,

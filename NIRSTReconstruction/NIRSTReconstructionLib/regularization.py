@@ -1,7 +1,7 @@
 """What an image is expected to look like: the matrices that carry it into the inversion.
 
 All matrices act on one map on the reconstruction basis (n unknowns) and are used for every chromophore alike, scaled by
-its bulk value, as ``weight * ||L (x - x0)||^2``. Which `x0` belongs to which matrix:
+its bulk value, as ``||L (x - x0)||^2 / sd^2`` (`gauss_newton.Prior`). Which `x0` belongs to which matrix:
 
 ======================  ==========================================  =========================
 method                  L                                           x0
