@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from enum import Enum
 from typing import Annotated, Any, NamedTuple
 
@@ -75,6 +76,7 @@ def registerSampleData():
         category=category,
         sampleName="SyntheticBreastMRI",
         customDownloader=loadSyntheticCase,
+        thumbnailFileName=os.path.join(os.path.dirname(__file__), "Resources", "Icons", "WeakSegment-sample.png"),
     )
 
 
@@ -124,19 +126,14 @@ class WeakSegmentWidget(ModulePanel):
         super().setup()
         self.logic = WeakSegmentLogic()
         self._problem = ""
-        self._scored = None
-        self._scoresTimer = qt.QTimer()  # one change of a segment makes many events
-        self._scoresTimer.setSingleShot(True)
-        self._scoresTimer.connect("timeout()", self.showScores)
+        self._scored = self._described = None
+        place = self.ui.pointsWidget.markupsPlaceWidget()
+        place.placeMultipleMarkups = slicer.qSlicerMarkupsPlaceWidget.ForcePlaceMultipleMarkups
         self.ui.createPointsButton.connect("clicked()", self.onCreatePoints)
         self.ui.undoButton.connect("clicked()", self.onUndo)
         self.ui.referenceSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onReferenceSelected)
         self.ui.referenceSelector.connect("currentSegmentChanged(QString)", self.onReferenceSelected)
         self.bind()
-
-    def cleanup(self):
-        self._scoresTimer.stop()
-        super().cleanup()
 
     def exit(self):
         self.ui.pointsWidget.markupsPlaceWidget().setPlaceModeEnabled(False)
@@ -173,7 +170,9 @@ class WeakSegmentWidget(ModulePanel):
             getattr(self.ui, name).enabled = ours
         self.ui.undoButton.enabled = self.logic.canUndo()
         self.showReference()
-        self._scoresTimer.start(0)
+        if self._described != (p.output, p.lesionSegmentId):
+            self.ui.resultLabel.text = ""
+        qt.QTimer.singleShot(0, self.showScores)  # one change of a segment makes many events
 
     def apply(self):
         p = self.parameters
@@ -192,6 +191,7 @@ class WeakSegmentWidget(ModulePanel):
             return
         with slicer.util.NodeModify(p):
             p.output, p.lesionSegmentId = done.segmentationNode, done.segmentId
+        self._described = (done.segmentationNode, done.segmentId)
         self.ui.resultLabel.text = describe(done.result)
 
     def onCreatePoints(self):
@@ -226,7 +226,7 @@ class WeakSegmentWidget(ModulePanel):
 
         p = self.parameters
         if p is None or self.job.running:
-            return
+            return  # the panel was hidden or closed meanwhile, or a run is writing
         pair = (p.output, p.lesionSegmentId, p.reference, p.referenceSegmentId, p.image)
         compared = (*pair, segment_version(*pair[:2]), segment_version(*pair[2:4]))
         if compared == self._scored:

@@ -33,7 +33,7 @@ def ijk_to_ras():
 
 def inside_lesion():
     k, j, i = np.indices(SIZE_KJI)
-    return sum(((x - c) / r) ** 2 for x, c, r in zip((i, j, k), CENTER_IJK, RADII_IJK)) <= 1  # noqa: B905 - Python 3.9
+    return sum(((x - c) / r) ** 2 for x, c, r in zip((i, j, k), CENTER_IJK, RADII_IJK, strict=True)) <= 1
 
 
 def add_volume(name, lesion_signal, seed):
@@ -381,6 +381,7 @@ def case_scene_closed_while_the_job_runs():
     assert widget.ui.applyButton.text == "Apply"
     assert "No image is selected" in widget.ui.applyButton.toolTip
     again = ready_panel()
+    assert again.ui.resultLabel.text == ""
     again.ui.applyButton.click()
     assert again.parameters.output is not None, "the panel works on in the new scene"
 
