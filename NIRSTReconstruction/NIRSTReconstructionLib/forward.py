@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from NIRSTReconstructionLib.diffusion import SPEED_OF_LIGHT, DiffusionOperator, boundary_coefficient
-from NIRSTReconstructionLib.jacobian import channel_sensitivity, chromophore_jacobian
+from NIRSTReconstructionLib.jacobian import log_fluence_jacobian
 from NIRSTReconstructionLib.mesh import TriangleMesh
 from NIRSTReconstructionLib.optodes import Optodes
 from NIRSTReconstructionLib.solvers import make_solver
@@ -22,6 +22,7 @@ MAX_MUSP = 50.0
 """Largest reduced scattering accepted, mm^-1."""
 MAX_JACOBIAN_BYTES = 4 * 2**30
 
+_FIELDS_AT_ONCE = 16  # matrices whose complete fields are kept at one time
 _POINT_SOURCE_NODES = 24  # Gauss points in the spatial frequency along the plane's normal
 _POINT_SOURCE_DECADES = 11.0  # the integrand has fallen by exp(-11) at the last of them, at the shortest distance
 
@@ -191,16 +192,36 @@ class ForwardModel:
             raise InputError(f"The Jacobian would need {size / 2**30:.1f} GiB. Use a coarser reconstruction basis.")
 
         mua, kappa = _check_optical(self.spectra.mua(values), self.spectra.musp(values))
-        source, detector = self.optodes.channels.T
+        derivatives = self.spectra.musp_derivatives(values)
         data = np.empty((wavelengths, channels), dtype=kind)
         jacobian = np.empty(shape, dtype=kind)
-        for w in range(wavelengths):
-            fields = self._solver.fields(self._entries(mua[w : w + 1], kappa[w : w + 1]))
-            data[w], by_mua, by_musp = channel_sensitivity(
-                self.operator, *fields, self._detectors, self.optodes.channels, kappa[w], self._kz, self._kz_weights
+        together = max(1, _FIELDS_AT_ONCE // len(self._kz))
+        for first in range(0, wavelengths, together):
+            chunk = slice(first, min(first + together, wavelengths))
+            fields = self._solver.fields(self._entries(mua[chunk], kappa[chunk]))
+            fluence, adjoint = (field.reshape(len(self._kz), -1, *field.shape[1:]) for field in fields)
+            data[chunk] = self._detected(fluence)
+            jacobian[chunk] = log_fluence_jacobian(
+                self.operator,
+                fluence,
+                adjoint,
+                data[chunk],
+                self.optodes.channels,
+                kappa[chunk],
+                self._kz,
+                self._kz_weights,
+                basis,
+                parameters,
+                self.spectra.extinction[chunk],
+                (derivatives[0][chunk], derivatives[1][chunk]),
             )
-            jacobian[w] = chromophore_jacobian(self.spectra, w, values, by_mua, by_musp, basis, parameters)
         return self._log_data(data, mua, kappa), jacobian
+
+    def _detected(self, fluence: NDArray) -> NDArray:
+        """Return Phi_sd (W, C) of source fields (G, W, N, S), summed over the frequencies along the normal."""
+        total = np.tensordot(self._kz_weights, fluence, 1)
+        source, detector = self.optodes.channels.T
+        return np.stack([(self._detectors.T @ field)[detector, source] for field in total])
 
     def _map_values(self, maps: NDArray[np.float64], at_quadrature: bool) -> NDArray[np.float64]:
         """Return checked maps at the integration points, (6, Q)."""

@@ -7,95 +7,107 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from NIRSTReconstructionLib.diffusion import DiffusionOperator
-from NIRSTReconstructionLib.spectra import MAP_NAMES, Spectra
+from NIRSTReconstructionLib.spectra import MAP_NAMES
 
 
-def channel_sensitivity(
+def log_fluence_jacobian(
     operator: DiffusionOperator,
     fluence: NDArray,
     adjoint: NDArray,
-    detectors: sparse.csr_array,
+    detected: NDArray,
     channels: NDArray[np.int64],
     kappa: NDArray[np.float64],
     kz: NDArray[np.float64],
     kz_weights: NDArray[np.float64],
-) -> tuple[NDArray, NDArray, NDArray]:
-    """Return the fluence at the detectors (C,) and d ln Phi / d mua and / d musp at the integration points (Q, C).
+    basis: sparse.csr_array,
+    parameters: tuple[str, ...],
+    extinction: NDArray[np.float64],
+    musp_derivatives: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> NDArray:
+    """Return d ln Phi_sd / d coefficient for W wavelengths, (W, C, P, B).
 
     Parameters
     ----------
     operator : DiffusionOperator
-    fluence : (G, N, S) ndarray
+    fluence : (G, W, N, S) ndarray
         Phi of every source, at G spatial frequencies along the normal (G = 1 and kz = 0 for line sources).
-    adjoint : (G, N, D) ndarray
+    adjoint : (G, W, N, D) ndarray
         Phi* of every detector.
-    detectors : (N, D) sparse array
-        What each detector reads.
+    detected : (W, C) ndarray
+        Phi_sd, summed over the frequencies.
     channels : (C, 2) ndarray of int
-    kappa : (Q,) ndarray, mm
+    kappa : (W, Q) ndarray, mm
+        At the integration points.
     kz, kz_weights : (G,) ndarray
         Frequencies in mm^-1 and the weights of their sum.
+    basis : (Q, B) sparse array
+        Values at the integration points of what is multiplied by the coefficients.
+    parameters : tuple of str
+        Some of `MAP_NAMES`.
+    extinction : (W, 4) ndarray
+        Of HbO, HbR, water, lipid.
+    musp_derivatives : two (W, Q) ndarray
+        d musp / d scatter_amplitude and d musp / d scatter_power.
 
     Notes
     -----
-    With quadrature weight w and kappa = 1 / (3 (mua + musp)), and summed over kz::
+    With quadrature weight w, kappa = 1 / (3 (mua + musp)), and summed over kz::
 
         d ln Phi_sd / d mua   = -w (Phi_s Phi*_d - 3 kappa^2 (grad Phi_s . grad Phi*_d + kz^2 Phi_s Phi*_d)) / Phi_sd
         d ln Phi_sd / d musp  =  w 3 kappa^2 (grad Phi_s . grad Phi*_d + kz^2 Phi_s Phi*_d) / Phi_sd
 
-    These are exact derivatives of the discrete model (Arridge 1999, doi 10.1088/0266-5611/15/2/022).
+    then the chain rule to chromophores and scattering. These are exact derivatives of the discrete model (Arridge
+    1999, doi 10.1088/0266-5611/15/2/022). For one coefficient the sum over its integration points, frequencies and the
+    three products (value, two slopes) is one matrix product of sources by detectors.
     """
+    there, back = _at_points(operator, fluence), _at_points(operator, adjoint)  # (W, Q, 3 G, S or D)
+    spread = _spread_factors(operator, kappa, kz, kz_weights)  # (W, Q, 3 G)
+    values_only = np.tile([1.0, 0.0, 0.0], len(kz)) * np.repeat(kz_weights, 3)
+    factors = {"mua": spread - operator.mesh.quadrature.weights[:, None] * values_only}
+    for name, derivative in zip(MAP_NAMES[4:], musp_derivatives, strict=True):
+        factors[name] = derivative[:, :, None] * spread
+    absorbers = [(column, MAP_NAMES.index(name)) for column, name in enumerate(parameters) if name in MAP_NAMES[:4]]
+    needed = [name for name in factors if name in parameters or (name == "mua" and absorbers)]
+
     source, detector = channels.T
-    value, slope_x, slope_y = operator.field_values
-    area = operator.mesh.quadrature.weights
-    total = np.zeros(len(channels), dtype=fluence.dtype)
-    absorbed = np.zeros((len(kappa), len(channels)), dtype=fluence.dtype)
-    spread = np.zeros_like(absorbed)
-    for g, weight in enumerate(kz_weights):
-        total += weight * (detectors.T @ fluence[g]).T[source, detector]
-        product = (value @ fluence[g])[:, source] * (value @ adjoint[g])[:, detector]
-        absorbed += weight * product
-        spread += (weight * kz[g] ** 2) * product
-        for slope in (slope_x, slope_y):
-            spread += weight * (slope @ fluence[g])[:, source] * (slope @ adjoint[g])[:, detector]
-    spread *= (3 * kappa**2 * area)[:, None] / total
-    absorbed *= area[:, None] / total
-    return total, spread - absorbed, spread
+    wavelengths, count = kappa.shape[0], basis.shape[1]
+    sums = {name: np.empty((count, *detected.shape), dtype=fluence.dtype) for name in needed}
+    by_coefficient = sparse.csc_array(basis)
+    for b in range(count):
+        stretch = slice(by_coefficient.indptr[b], by_coefficient.indptr[b + 1])
+        points, share = by_coefficient.indices[stretch], by_coefficient.data[stretch]
+        left, right = there[:, points], back[:, points].reshape(wavelengths, -1, back.shape[3])
+        for name in needed:
+            weighted = left * (share[:, None] * factors[name][:, points])[..., None]
+            product = weighted.reshape(wavelengths, -1, left.shape[3]).transpose(0, 2, 1) @ right
+            sums[name][b] = product[:, source, detector]
 
-
-def chromophore_jacobian(
-    spectra: Spectra,
-    wavelength: int,
-    maps: NDArray[np.float64],
-    by_mua: NDArray,
-    by_musp: NDArray,
-    basis: sparse.csr_array,
-    parameters: tuple[str, ...],
-) -> NDArray:
-    """Return d ln Phi / d coefficient of one wavelength, (C, P, B), by the chain rule.
-
-    Parameters
-    ----------
-    spectra : Spectra
-    wavelength : int
-        Index of the wavelength.
-    maps : (6, Q) ndarray
-        Tissue at the integration points.
-    by_mua, by_musp : (Q, C) ndarray
-        From `channel_sensitivity`.
-    basis : (Q, B) sparse array
-    parameters : tuple of str
-        Some of `MAP_NAMES`.
-    """
-    adjoint_basis = basis.T.tocsr()
-    result = np.empty((by_mua.shape[1], len(parameters), basis.shape[1]), dtype=by_mua.dtype)
-    absorbers = [name for name in parameters if name in MAP_NAMES[:4]]
-    absorption = (adjoint_basis @ by_mua).T if absorbers else None
-    scatter_derivatives = spectra.musp_derivatives(maps)
+    jacobian = np.empty((*detected.shape, len(parameters), count), dtype=fluence.dtype)
+    for column, row in absorbers:
+        jacobian[:, :, column] = np.moveaxis(sums["mua"] * (extinction[:, row, None] / detected), 0, -1)
     for column, name in enumerate(parameters):
-        row = MAP_NAMES.index(name)
-        if row < 4:
-            result[:, column] = spectra.extinction[wavelength, row] * absorption
-        else:
-            result[:, column] = (adjoint_basis @ (scatter_derivatives[row - 4][wavelength][:, None] * by_musp)).T
+        if name in MAP_NAMES[4:]:
+            jacobian[:, :, column] = np.moveaxis(sums[name] / detected, 0, -1)
+    return jacobian
+
+
+def _at_points(operator: DiffusionOperator, fields: NDArray) -> NDArray:
+    """Return value and two slopes of fields (G, W, N, R) at the integration points, (W, Q, 3 G, R)."""
+    frequencies, wavelengths, _, vectors = fields.shape
+    result = np.empty((wavelengths, operator.field_values[0].shape[0], 3 * frequencies, vectors), dtype=fields.dtype)
+    for g in range(frequencies):
+        for w in range(wavelengths):
+            for kind, matrix in enumerate(operator.field_values):
+                result[w, :, 3 * g + kind] = matrix @ fields[g, w]
     return result
+
+
+def _spread_factors(
+    operator: DiffusionOperator,
+    kappa: NDArray[np.float64],
+    kz: NDArray[np.float64],
+    kz_weights: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return what the products of values and of slopes count in d Phi / d musp, (W, Q, 3 G)."""
+    kinds = np.column_stack([kz**2, np.ones_like(kz), np.ones_like(kz)]) * kz_weights[:, None]
+    return np.asarray((3 * kappa**2 * operator.mesh.quadrature.weights)[:, :, None] * kinds.ravel())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Protocol
 
 import numpy as np
@@ -80,4 +81,12 @@ def make_solver(
     """
     if name not in SOLVERS:
         raise InputError(f"Unknown solver '{name}'. Choose one of: {', '.join(SOLVERS)}.")
+    if name == "splu":
+        return SpluSolver(operator, sources, detectors)
+    if importlib.util.find_spec("numba") is not None:
+        from NIRSTReconstructionLib.lanes import LanesSolver
+
+        return LanesSolver(operator, sources, detectors)
+    if name == "lanes":
+        raise InputError("The solver 'lanes' needs the package numba. Install it, or choose 'splu' or 'auto'.")
     return SpluSolver(operator, sources, detectors)
