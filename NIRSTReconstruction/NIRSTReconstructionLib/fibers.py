@@ -16,7 +16,7 @@ from BreastBiomarkersLib.points import LabeledPoints, read_points
 from numpy.typing import NDArray
 
 from NIRSTReconstructionLib.optodes import Optodes
-from NIRSTReconstructionLib.plane import Plane, PlaneFit, plane_from_points
+from NIRSTReconstructionLib.plane import Plane, PlaneFit, even_polygon, plane_from_points
 
 MAX_FIBERS = 4096
 
@@ -151,6 +151,50 @@ def fibers_from_points(points: LabeledPoints, name: str = "fibers") -> Fibers:
     if "fiber" in kinds:
         kinds, numbers = ["fiber"] * len(kinds), list(range(1, len(kinds) + 1))
     return _fibers(kinds, numbers, points.positions_ras, False, name)
+
+
+def outline_at_fibers(
+    outline_mm: NDArray[np.float64], tips_mm: NDArray[np.float64], tolerance_mm: float = 5.0
+) -> tuple[NDArray[np.float64], float]:
+    """Return a body outline drawn to the fiber tips, and how far it was moved at most.
+
+    Fibers touch the skin and their positions are measured, while an outline from a threshold may be a millimeter off:
+    moving the outline keeps the distances between the fibers, on which the result depends most. Between fibers the
+    displacement fades out over half their spacing.
+
+    Parameters
+    ----------
+    outline_mm : (n, 2) ndarray, mm
+        Closed polygon.
+    tips_mm : (m, 2) ndarray, mm
+    tolerance_mm : float
+        Largest distance that is taken for an inexact outline.
+
+    Raises
+    ------
+    InputError
+        If a fiber is farther from the outline.
+    """
+    dense = even_polygon(outline_mm, 0.5)
+    nearest = ((tips_mm[:, None] - dense[None]) ** 2).sum(-1).argmin(axis=1)
+    displacement = tips_mm - dense[nearest]
+    distance = np.linalg.norm(displacement, axis=1)
+    if distance.max() > tolerance_mm:
+        worst = int(distance.argmax())
+        raise InputError(
+            f"Fiber {worst + 1} is {distance[worst]:.1f} mm from the body's outline in the plane (limit "
+            f"{tolerance_mm:g} mm). Check its position, the plane and the body threshold, or give a body mask."
+        )
+    around = np.sort(nearest)
+    spacing = np.median(np.diff(np.append(around, around[0] + len(dense))))
+
+    def closeness(places: NDArray[np.int64]) -> NDArray[np.float64]:
+        steps = np.abs(places[:, None] - nearest[None])
+        return np.exp(-2 * (np.minimum(steps, len(dense) - steps) / max(spacing, 1.0)) ** 2)
+
+    strengths = np.linalg.lstsq(closeness(nearest), displacement, rcond=1e-3)[0]
+    moved = dense + closeness(np.arange(len(dense))) @ strengths
+    return even_polygon(moved, 2.0), float(distance.max())
 
 
 def _is_fiber_table(path: Path) -> bool:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from NIRSTReconstructionLib.bulk import TYPICAL_TISSUE
 from NIRSTReconstructionLib.calibration import GAINS
-from NIRSTReconstructionLib.fibers import Fibers, read_fibers
+from NIRSTReconstructionLib.fibers import Fibers, outline_at_fibers, read_fibers
 from NIRSTReconstructionLib.images import (
     IMAGE_UNITS,
     contrast_table,
@@ -182,9 +182,9 @@ def run_reconstruct(options: argparse.Namespace, progress: Progress) -> dict[str
             "(the plane in whose coordinates they are), or fibers with x, y and z in RAS."
         )
     plane = plane or fibers.fitted_plane().plane
-    contour = _contour(options, fibers, plane, images)
+    contour, remark = _contour(options, fibers, plane, images)
     result = reconstruct(
-        measurements,
+        measurements.remarking(remark) if remark else measurements,
         fibers,
         contour,
         _read_spectra(options.spectra, measurements.wavelengths_nm),
@@ -243,16 +243,19 @@ def mesh_outline(mesh: TriangleMesh) -> NDArray[np.float64]:
     return even_polygon(longest, 2.0)
 
 
-def _contour(options: argparse.Namespace, fibers: Fibers, plane: Plane, images: list[Volume]) -> Contour:
+def _contour(options: argparse.Namespace, fibers: Fibers, plane: Plane, images: list[Volume]) -> tuple[Contour, str]:
+    """Return the body's outline in the plane and what to say about it."""
     if options.mesh:
         if not fibers.planar:
             raise InputError("A 2-D mesh needs fibers with two coordinates in the same plane. Leave --mesh out.")
-        return spline_contour(mesh_outline(read_nirfast_mesh(options.mesh)))
-    if options.mask:
-        return spline_contour(body_contour(read_volume(options.mask), plane))
-    if images:
-        return spline_contour(body_contour(body_mask(images[0], options.body_threshold), plane))
-    return contour_through_fibers(fibers, plane)
+        return spline_contour(mesh_outline(read_nirfast_mesh(options.mesh))), ""
+    if not options.mask and not images:
+        return contour_through_fibers(fibers, plane), ""
+    mask = read_volume(options.mask) if options.mask else body_mask(images[0], options.body_threshold)
+    tips = fibers.detectors[:, :2] if fibers.planar else plane.to_plane(fibers.detectors)[0]
+    outline, moved = outline_at_fibers(body_contour(mask, plane), tips, options.optode_tolerance)
+    remark = f"The outline of '{mask.name}' was moved by up to {moved:.1f} mm to meet the fibers." if moved > 1 else ""
+    return spline_contour(outline), remark
 
 
 def _read_measurements(path: str, wavelengths_nm: list[float] | None) -> Measurements:
