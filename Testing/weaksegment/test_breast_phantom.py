@@ -10,11 +10,20 @@ from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.points import read_points
 from BreastBiomarkersLib.progress import Cancelled
 from BreastBiomarkersLib.volume import read_volume
-from WeakSegmentLib.breast_parameters import KINDS, BreastPhantomSettings
-from WeakSegmentLib.breast_phantom import Tissue, simulate_breast_case
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+from weaksegment.lesions import dice
+from WeakSegmentLib.breast_acquisition import Scanner
+from WeakSegmentLib.breast_anatomy import Grid, tube_share
+from WeakSegmentLib.breast_lesion import draw_lesion, voxelize
+from WeakSegmentLib.breast_parameters import KINDS, PROTOCOLS, BreastPhantomSettings
+from WeakSegmentLib.breast_phantom import GENERATOR_VERSION, Tissue, simulate_breast_case
 from WeakSegmentLib.cli import main
+from WeakSegmentLib.kinetics import segment_kinetics
 
 SMALL = BreastPhantomSettings(small=True)
+GOLDEN_SHAPE, GOLDEN_LESION_VOXELS = (80, 125, 108), 1139
+GOLDEN_MEANS = [44.0705074, 58.2980676, 60.4461796, 61.1608657, 61.0542685]
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -72,6 +81,99 @@ def test_the_lesion_enhances_more_than_gland_and_lies_in_the_breast(case):
     assert np.median(rise[case.lesion.array]) > np.median(rise[case.tissue.array == Tissue.FIBROGLANDULAR])
     assert set(np.unique(case.tissue.array)) == {int(t) for t in Tissue}
     assert (case.tissue.array[case.lesion.array] == Tissue.LESION).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda p: p.name)
+def test_voxels_hold_the_volume_of_the_level_set(kind, protocol):
+    """Voxelized volume within 3 % of the level set's, which is integrated on a lattice of its own."""
+    rng = np.random.default_rng(8)
+    shape = draw_lesion(kind, 26.0, np.array([0.3, 0.2, 0.1]), np.array([0.0, 0.0, 50.0]), rng)
+    line = np.linspace(-shape.reach_mm, shape.reach_mm, 90, dtype=np.float32)
+    r, s, a = (
+        line.reshape([-1 if n == axis else 1 for n in range(3)]) + np.float32(shape.center[axis]) for axis in range(3)
+    )
+    inside = shape.level(r, s, a)[0] > 0
+    border = inside.copy()
+    border[1:-1, 1:-1, 1:-1] = False
+    assert not border.any(), "the lesion reaches out of its box"
+    expected = inside.sum() * (line[1] - line[0]) ** 3
+
+    spacing = np.array(protocol.spacing_mm)
+    counts = [int(2 * shape.reach_mm / h) + 7 for h in spacing]
+    corner = np.array(counts) * spacing / 2 * (-1, 1, 1)
+    found = voxelize(shape, Grid(tuple(counts), protocol.spacing_mm, tuple(corner)), rng)
+    assert found.body_voxels * spacing.prod() == pytest.approx(expected, rel=0.03)
+    assert found.mask.sum() >= 0.95 * found.body_voxels
+
+
+def test_spicules_thinner_than_a_voxel_are_in_the_image_but_not_in_the_mask():
+    rng = np.random.default_rng(2)
+    shape = draw_lesion("spiculated", 20.0, np.zeros(3), np.array([0.0, 0.0, 50.0]), rng)
+    thin = sum(2 * radii[0] < 1.0 for _, radii in shape.spicules)
+    assert 0 < thin <= len(shape.spicules)
+    found = voxelize(shape, Grid((60, 60, 60), (1.0, 1.0, 1.0), (-30.0, 30.0, 30.0)), rng)
+    assert found.spicules_left_out == thin
+    assert ((found.share > 0.05) & ~found.mask).sum() > 0
+
+
+def test_tube_share_has_the_volume_of_the_tube():
+    grid = Grid((20, 30, 40), (2.0, 0.7, 0.5), (-20.0, 10.0, 10.0))
+    path = np.array([[-8.0, -4.0, -4.0], [2.0, 1.0, 3.0], [8.0, 4.0, 5.0]])
+    length = np.linalg.norm(np.diff(path, axis=0), axis=1).sum()
+    share = tube_share(grid, path, np.full(3, 0.3), np.random.default_rng(0))
+    assert share.sum() * 0.7 == pytest.approx(np.pi * 0.3**2 * length, rel=0.01)
+
+
+def test_displacement_is_what_was_asked_for():
+    """A blob moved by the scanner's phase ramp is found where it should be, in mm along K, J, I."""
+    shape, spacing = (24, 30, 36), (2.0, 1.0, 0.5)
+    k, j, i = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
+    blob = 1000 * np.exp(-((k - 12) ** 2 / 8 + (j - 15) ** 2 / 18 + (i - 18) ** 2 / 30)).astype(np.float32)
+    still = np.ones(shape, dtype=np.float32)
+    scanner = Scanner(Grid(shape, spacing, (0.0, 0.0, 0.0)), still, 0 * still, 0.4)
+    asked = np.array([0.9, -1.3, 0.7])
+    moved = scanner.acquire(blob, asked, 0.0, np.random.default_rng(0)).astype(float)
+    found = [np.average(x, weights=moved) for x in (k, j, i)] - np.array([12, 15, 18])
+    np.testing.assert_allclose(found * spacing, asked, atol=0.02)
+
+
+def test_noise_has_the_ratio_that_was_drawn():
+    case = simulate_breast_case(BreastPhantomSettings(small=True, kind="mass"), 21)
+    air = case.pre.array[:, :6, :6].astype(float)
+    sigma = np.sqrt((air**2).mean() / 2)  # Rayleigh
+    gland = case.pre.array[case.tissue.array == Tissue.FIBROGLANDULAR].mean()
+    assert gland / sigma == pytest.approx(case.parameters["snr"], rel=0.25)
+
+
+def test_enhancement_and_difficulty_are_those_of_real_cases():
+    """A few seeds of what Testing/benchmarks/breast_phantom_acceptance.py reports for many."""
+    enhancement, ellipsoid, otsu = [], [], []
+    for seed in range(100, 108):
+        case = simulate_breast_case(SMALL, seed)
+        figures = segment_kinetics(case.pre, case.post, case.lesion)
+        enhancement.append([figures.voxel_enhancement_percent[q] for q in ("p10", "p50", "p90")])
+        box = ndimage.find_objects(case.lesion.array.astype(np.uint8))[0]
+        truth = case.lesion.array[box]
+        axes = np.meshgrid(*((np.arange(n) - (n - 1) / 2) / (n / 2) for n in truth.shape), indexing="ij")
+        ellipsoid.append(dice(sum(x * x for x in axes) <= 1, truth))
+        rise = case.post[0].array[box].astype(float) - case.pre.array[box]
+        otsu.append(dice(rise > threshold_otsu(rise), truth))
+    low, middle, high = np.median(enhancement, axis=0)
+    assert 20 < low < middle < high < 230
+    assert 75 < middle < 150  # one real case: 105 %
+    assert 0.5 < np.mean(ellipsoid) < 0.85
+    assert np.mean(otsu) < 0.9
+
+
+def test_numbers_stay_the_same_from_version_to_version():
+    """Another result for the same seed needs a new GENERATOR_VERSION; FFTs may differ in the last digits."""
+    case = simulate_breast_case(SMALL, 3)
+    assert GENERATOR_VERSION == 1
+    assert case.pre.shape == GOLDEN_SHAPE
+    assert np.count_nonzero(case.lesion.array) == pytest.approx(GOLDEN_LESION_VOXELS, abs=2)
+    means = [v.array.mean() for v in (case.pre, *case.post)]
+    np.testing.assert_allclose(means, GOLDEN_MEANS, rtol=1e-5)
 
 
 def test_command_writes_cases_that_read_back_and_goes_on_where_it_stopped(tmp_path, capsys):

@@ -55,7 +55,9 @@ class LesionShape:
     @property
     def reach_mm(self) -> float:
         """Half side of a box around the center that holds the lesion without spicules, in mm."""
-        return float(self.radius * (1.25 / np.linalg.norm(self.axes, axis=1).min() + 3 * self.irregularity + 0.1))
+        farthest = 1.6 if len(self.lobes) else 1.0
+        longest = 1 / np.linalg.norm(self.axes, axis=1).min()
+        return float(self.radius * longest * (farthest + 3.5 * self.irregularity))
 
     def level(self, r: Field, s: Field, a: Field) -> tuple[Field, Field]:
         """Return the level sets of the lesion and of its core at broadcastable positions, about in mm.
@@ -131,14 +133,14 @@ def draw_lesion(
 def _draw_lobes(rng: np.random.Generator) -> NDArray[np.float64]:
     count = int(rng.integers(3, 7))
     directions = rng.standard_normal((count, 3))
-    directions *= rng.uniform(0.35, 0.55, (count, 1)) / np.linalg.norm(directions, axis=1, keepdims=True)
-    return np.column_stack([directions, rng.uniform(0.45, 0.68, count)])
+    directions *= rng.uniform(0.41, 0.64, (count, 1)) / np.linalg.norm(directions, axis=1, keepdims=True)
+    return np.column_stack([directions, rng.uniform(0.53, 0.80, count)])
 
 
 def _draw_spicules(
     shape: LesionShape, rng: np.random.Generator
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Draw 8 to 25 tapered, slightly bent rays, 0.5 to 1.1 mm in radius at the base, 1.15 to 1.9 radii long."""
+    """Draw 8 to 25 tapered, slightly bent rays, 0.3 to 0.9 mm in radius at the base, 1.15 to 1.9 radii long."""
     spicules = []
     for _ in range(int(rng.integers(8, 26))):
         direction = rng.standard_normal(3)
@@ -146,7 +148,7 @@ def _draw_spicules(
         bend = 0.25 * rng.standard_normal(3)
         along = np.linspace(0.6, rng.uniform(1.15, 1.9), 12)[:, None]
         path = shape.center + shape.radius * (along * direction + bend * (along - 0.6) ** 2)
-        spicules.append((path, rng.uniform(0.5, 1.1) * np.linspace(1, 0.2, 12)))
+        spicules.append((path, rng.uniform(0.3, 0.9) * np.linspace(1, 0.2, 12)))
     return spicules
 
 

@@ -19,7 +19,7 @@ class BreastPhantomSettings:
     Attributes
     ----------
     small : bool
-        Coarse voxels (1.6 x 1.0 x 1.0 mm, at most 64 x 128 x 128): for demonstrations and tests.
+        Coarse voxels (1.6 x 1.0 x 1.0 mm, about 70 x 120 x 100 of them): for demonstrations and tests.
     kind : str
         Lesion kind, one of `KINDS`, or "any".
     diameter_mm : float or None, mm
@@ -79,25 +79,30 @@ class BreastParameters:
     skin_mm                   normal, 1.44 (sd 0.25), 0.9-2.3                Shi 2013, doi:10.1118/1.4793257; thicker at
                                                                              the nipple by own choice
     muscle_mm                 8-14                                           own choice
-    density                   Beta(1.5, 4) in 0.04-0.75 of the volume        mean 0.19, 95 % below 0.45 in Yaffe 2009,
-                                                                             doi:10.1118/1.3250863; denser by own choice
-    gland_exponent            2.6-3.2                                        power law of breast texture, Burgess 2001,
-                                                                             doi:10.1118/1.1355308
+    density                   Beta(1.5, 4) in 0.04-0.75 of the volume        mean 0.19, 95 % below 0.45 (Yaffe, Med Phys
+                                                                             36:5437, 2009); denser by own choice
+    gland_exponent            2.6-3.2                                        power law of breast texture (Burgess, Med
+                                                                             Phys 28:419, 2001)
     vessels                   3-7                                            own choice
     kind                      mass 22, lobulated 18, spiculated 20, rim 18,  own choice, non-mass enlarged so that it
                               non-mass 22 %                                  is not learned as an exception
     diameter_mm               log-normal, median 22, sd of log 0.45, 6-60    between screening-detected cancers (about
                                                                              15) and I-SPY 2 (30; 17 to 58)
     fat_suppressed            75 %; residual fat signal 6-18 %               one real case: fat a fifth of the gland
-    fat_t1_s                  0.30 (sd 0.02)                                 1.5 T, Rakow-Penner 2006,
-    gland_t1_s                1.27 (sd 0.10)                                 doi:10.1002/jmri.20469
+    fat_t1_s                  0.30 (sd 0.02)                                 1.5 T: Rakow-Penner, J Magn Reson Imaging
+    gland_t1_s                1.27 (sd 0.10)                                 23:87, 2006
     tumor_t1_s                1.30 (sd 0.12)                                 own choice: like gland
-    tumor_ktrans_per_min      log-normal, median 0.12 (0.08 non-mass),       malignant lesions: about 0.05-0.5
-                              sd of log 0.45
+    tumor_ktrans_per_min      log-normal, median 0.12 (0.08 non-mass),       set so that early enhancement resembles one
+                              sd of log 0.45                                 real case and curve types those of cancers:
+                                                                             9 % persistent, 34 % plateau, 57 % washout
+                                                                             (Kuhl, Radiology 211:101, 1999)
     tumor_spread              sd of log within the lesion, 0.25-0.55         matched to one real case (0.37 with noise)
-    tumor_ve, tumor_vp        0.12-0.45, 0.02-0.08                           as above
-    gland_ktrans_per_min      log-normal, median 0.03, sd of log 0.7         background enhancement minimal to marked
+    tumor_ve, tumor_vp        0.12-0.45, 0.02-0.08                           as for tumor_ktrans_per_min
+    gland_ktrans_per_min      log-normal, median 0.022, sd of log 0.7        enhancement minimal or mild in most women,
+                                                                             marked in few
+    gland_spread              sd of log within the gland, 0.3-0.6            own choice
     coil_fall_off_mm          60-120                                         own choice
+    coil_spread               5-18 % unevenness                              own choice
     snr                       8-30 on gland before injection                one real case: about 9
     blur_voxels               0.40-0.50, in-plane                            own choice
     motion_mm                 sd of the rigid shift from phase to phase,     own choice
@@ -180,7 +185,7 @@ def draw_parameters(settings: BreastPhantomSettings, rng: np.random.Generator) -
         tumor_spread=between(0.25, 0.55),
         tumor_ve=between(0.12, 0.45),
         tumor_vp=between(0.02, 0.08),
-        gland_ktrans_per_min=log_normal(0.03, 0.7),
+        gland_ktrans_per_min=log_normal(0.022, 0.7),
         gland_spread=between(0.3, 0.6),
         coil_fall_off_mm=between(60, 120),
         coil_spread=between(0.05, 0.18),

@@ -172,7 +172,7 @@ def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the case folders")
     parser.add_argument("--cases", type=int, default=1, metavar="N", help="number of cases (default 1)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the first case; the next has S + 1")
-    parser.add_argument("--small", action="store_true", help="voxels of 1.6 x 1 x 1 mm, about 60 x 120 x 110 of them")
+    parser.add_argument("--small", action="store_true", help="voxels of 1.6 x 1 x 1 mm, about 70 x 120 x 100 of them")
     parser.add_argument("--kind", choices=("any", *KINDS), default="any", help="kind of lesion (default any: drawn)")
     low, high = DIAMETER_RANGE_MM
     parser.add_argument(
