@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import SimpleITK as sitk
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.files import require_file
 from BreastBiomarkersLib.points import read_points
@@ -316,47 +315,77 @@ def reslice(volume: Volume, grid: SliceGrid, nearest: bool = False, outside: flo
 
 
 def body_mask(volume: Volume, threshold: float | None = None) -> Volume:
-    """Return the body in an MRI: its largest bright component, holes filled.
+    """Return the body in an MRI: its largest component brighter than air, holes filled.
 
     Parameters
     ----------
     volume : Volume
-        The image; air is dark.
+        The image; air is dark and noisy.
     threshold : float, optional
-        Gray value between air and body; by default the triangle threshold of the smoothed image, which separates the
-        tall peak of air from everything brighter, dark suppressed fat included. Images cropped inside the body hold no
-        air: give 0 for them.
+        Gray value between air and body. By default the edge is where the image, smoothed by 1 mm, reaches half of what
+        is bright beside it; fat that is suppressed to just above the noise counts as body where the image, smoothed by
+        3 mm, is brighter than `AIR_NOISES` standard deviations above air (and 6 mm inside that: the smoothing's reach).
+        Images cropped inside the body hold no air: give 0 for them.
 
     Returns
     -------
     Volume
-        Bool. Smoothed by 2 mm; the largest component, with holes filled slice by slice.
+        Bool; the largest component, with holes filled slice by slice in all three directions. Where the threshold was
+        chosen here, the rim lies where the gray value is halfway between air and the tissue behind it: a threshold
+        barely above air would put it a millimeter or two outside the skin.
 
     Raises
     ------
     InputError
         If nothing is brighter than the threshold.
-
-    References
-    ----------
-    Zack GW, Rogers WE, Latt SA. J Histochem Cytochem 25:741 (1977), doi 10.1177/25.7.70454.
     """
     array = np.where(np.isfinite(volume.array), volume.array, 0).astype(np.float32)
-    smooth = ndimage.gaussian_filter(array, 2.0 / volume.spacing)
-    if threshold is None:
-        triangle = sitk.TriangleThresholdImageFilter()
-        triangle.Execute(sitk.GetImageFromArray(smooth))
-        threshold = triangle.GetThreshold()
-    inside = smooth > threshold
+    sharp = ndimage.gaussian_filter(array, 1.0 / volume.spacing)
+    if threshold is not None:
+        inside = sharp > threshold
+    else:
+        faint = ndimage.gaussian_filter(array, 3.0 / volume.spacing)
+        inside = ndimage.distance_transform_edt(faint > _air(faint).limit, volume.spacing) > 6.0
+        air = _air(sharp)
+        beside = ndimage.maximum_filter(sharp, np.maximum(np.round(8.0 / volume.spacing), 1).astype(int))
+        inside |= (sharp > air.limit) & (sharp > (air.mode + beside) / 2)
     if not inside.any():
         raise InputError(
-            f"Nothing in '{volume.name}' is brighter than {threshold:g}. Give a lower threshold or a mask."
+            f"Nothing in '{volume.name}' is brighter than {'air' if threshold is None else threshold}. "
+            "Give a lower threshold or a mask."
         )
-    largest = _largest_piece(inside)
-    return volume.with_array(np.stack([ndimage.binary_fill_holes(s) for s in largest]), f"{volume.name} body")
+    body = _largest_piece(inside)
+    for axis in range(3):
+        slices = [ndimage.binary_fill_holes(s) for s in np.moveaxis(body, axis, 0)]
+        body = np.moveaxis(np.stack(slices), 0, axis)
+    if threshold is None and not body.all():
+        body = _edge_halfway(array, body, volume.spacing)
+    return volume.with_array(body, f"{volume.name} body")
 
 
-def body_contour(mask: Volume, plane: Plane, step_mm: float = 2.0, rounding_mm: float = 6.0) -> NDArray[np.float64]:
+AIR_NOISES = 5.0
+"""Standard deviations above the air's mode from which a voxel counts as body."""
+
+
+class _Air(NamedTuple):
+    mode: float
+    limit: float
+
+
+def _air(image: NDArray[np.float32]) -> _Air:
+    """Return the gray value of air, the most frequent one, and a limit above its noise (spread of darker voxels)."""
+    bottom, top = float(image.min()), float(np.percentile(image, 99))
+    counts, edges = np.histogram(image, bins=2000, range=(bottom, max(top, bottom + 1e-6)))
+    peak = int(ndimage.gaussian_filter1d(counts.astype(np.float64), 2.0).argmax())
+    mode = float(edges[peak : peak + 2].mean())
+    darker = image[(image < mode) & (image > 0.5 * mode)]  # not what the scanner filled with zeros
+    spread = float(np.sqrt(np.mean((darker - mode) ** 2))) if darker.size else 0.0
+    return _Air(mode, mode + max(AIR_NOISES * spread, 0.01 * (top - mode)))
+
+
+def body_contour(
+    mask: Volume, plane: Plane, step_mm: float = 2.0, rounding_mm: float = 6.0, closing_mm: float = 15.0
+) -> NDArray[np.float64]:
     """Return the outline of a body mask in a plane.
 
     Of several pieces the largest is taken; holes are ignored. Where the image ends inside the body, its edge closes
@@ -369,9 +398,9 @@ def body_contour(mask: Volume, plane: Plane, step_mm: float = 2.0, rounding_mm: 
     plane : Plane
     step_mm : float
         Distance between the points.
-    rounding_mm : float
-        Notches and spikes narrower than twice this are closed and cut off (closing, then opening with a disc), as no
-        light path and no mesh resolves them.
+    rounding_mm, closing_mm : float
+        Spikes narrower than twice `rounding_mm` are cut off and notches narrower than twice `closing_mm` closed (by
+        closing, then opening with a disc): no mesh resolves them, and a breast is round where the MRI hides its fat.
 
     Returns
     -------
@@ -385,13 +414,13 @@ def body_contour(mask: Volume, plane: Plane, step_mm: float = 2.0, rounding_mm: 
     """
     k, j, i = np.subtract(mask.shape, 1) + 0.5
     corners = np.array([[x, y, z] for x in (-0.5, i) for y in (-0.5, j) for z in (-0.5, k)])
-    grid = slice_grid(plane, plane.to_plane(mask.points_to_ras(corners))[0], 1.0, 2 * rounding_mm + 8)
+    grid = slice_grid(plane, plane.to_plane(mask.points_to_ras(corners))[0], 1.0, 2 * closing_mm + 8)
     section = mask.with_array((mask.array != 0).astype(np.float32))
     values = sample_volume(section, plane.to_ras(grid.points_mm), outside=0.0).reshape(grid.shape)
     piece = ndimage.binary_fill_holes(_largest_piece(values > 0.5))
     if rounding_mm > 0:
-        piece = ndimage.distance_transform_edt(~piece) < rounding_mm
-        piece = ndimage.binary_fill_holes(ndimage.distance_transform_edt(piece) > 2 * rounding_mm)
+        piece = ndimage.distance_transform_edt(~piece) < closing_mm
+        piece = ndimage.binary_fill_holes(ndimage.distance_transform_edt(piece) > closing_mm + rounding_mm)
         piece = _largest_piece(ndimage.distance_transform_edt(~piece) < rounding_mm)
     if piece.sum() < 100:
         raise InputError(
@@ -501,6 +530,23 @@ def _plane_from_markup(path: Path, content: dict[str, Any]) -> Plane:
 def _area(polygon: NDArray[np.float64]) -> float:
     x, y = polygon.T
     return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y) / 2)
+
+
+def _edge_halfway(
+    array: NDArray[np.float32], body: NDArray[np.bool_], spacing: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Return the body with its rim moved, by at most 4 mm, to half the step between air and the tissue near it."""
+    depth = ndimage.distance_transform_edt(body, sampling=spacing)
+    height = ndimage.distance_transform_edt(~body, sampling=spacing)
+    core = (depth > 3.0).astype(np.float32)
+    share = ndimage.gaussian_filter(core, 4.0 / spacing)
+    tissue = ndimage.gaussian_filter(array * core, 4.0 / spacing) / np.maximum(share, 1e-6)
+    far = height > 6.0
+    air = float(np.median(array[far])) if far.any() else 0.0
+    band = (depth < 4.0) & (height < 4.0) & (share > 1e-4)
+    edge = ndimage.gaussian_filter(array, 1.0 / spacing) > (air + tissue) / 2
+    moved = _largest_piece(np.where(band, edge, body))
+    return np.stack([ndimage.binary_fill_holes(s) for s in moved])
 
 
 def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
