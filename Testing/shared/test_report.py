@@ -34,6 +34,36 @@ def test_pictures_are_drawn_on_oblique_volumes(oblique_volume):
     assert png.startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("signs", [(1, 1), (-1, 1), (1, -1), (-1, -1)])
+def test_plane_pictures_show_the_right_on_the_left_and_the_head_on_top(signs):
+    """The same coronal image, stored in four ways, gives the same picture."""
+    pytest.importorskip("PIL", reason="comes with matplotlib")
+    from io import BytesIO
+
+    from PIL import Image
+
+    def draw(signs):
+        image = np.full((40, 60), np.nan)
+        image[:, :] = 1.0
+        image[25:, 40:] = 5.0  # right and superior
+        axes = np.array([[1.0, 0], [0, 0], [0, 1.0]]) * signs
+        image = image[:: signs[1], :: signs[0]]
+        png = report.draw_plane_images([report.PlaneImage("HbO", "uM", image)], image * 0, 1.0, axes)
+        return np.asarray(Image.open(BytesIO(png)).convert("L"), dtype=float)
+
+    np.testing.assert_allclose(draw(signs), draw((1, 1)), atol=2)
+    rows, columns = np.nonzero(draw((1, 1))[:, :200] < 250)  # the image, without the color bar on its right
+    image = draw((1, 1))[rows.min() : rows.max(), columns.min() : columns.max()]
+    height, width = image.shape
+    quarters = {
+        (v, h): np.median(image[v * height // 2 :][: height // 4, h * width // 2 :][:, : width // 8])
+        for v in (0, 1)
+        for h in (0, 1)
+    }
+    assert quarters[0, 0] > 150, "right and superior, at the top left"
+    assert max(quarters[0, 1], quarters[1, 0], quarters[1, 1]) < 100
+
+
 def test_page_is_self_contained_and_escaped(tmp_path):
     picture = report.Picture(report.draw_bars({"661 nm": 1.02}, "chi", expected=1.0), "Residual <per wavelength>")
     table = report.Table("Contrast", ["chromophore", "ratio [1]"], [["HbO", 1.23456], ["a<b", None]])

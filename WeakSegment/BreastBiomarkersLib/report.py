@@ -166,10 +166,7 @@ def draw_three_planes(image: Volume, masks: Mapping[str, Volume], title: str = "
                 axis.contour(*positions, outline, levels=[0.5], colors=color, linewidths=1.6)
         axis.invert_xaxis()
         axis.set(title=view.title, xticks=[], yticks=[])
-        for place, letter in zip(
-            ((0.02, 0.5), (0.98, 0.5), (0.5, 0.02), (0.5, 0.98)), view.left_right + view.bottom_top, strict=True
-        ):
-            axis.text(*place, letter, transform=axis.transAxes, color="white", ha="center", va="center", weight="bold")
+        _mark_directions(axis, view.left_right + view.bottom_top)
         _scale_bar(axis, extent)
     handles = [plt.Line2D([], [], color=c, label=n) for c, n in zip(CONTOUR_COLORS, outlines, strict=False)]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
@@ -200,6 +197,7 @@ def draw_plane_images(
     images: Sequence[PlaneImage],
     background: NDArray[Any],
     spacing_mm: float,
+    axes_ras: NDArray[np.float64],
     lesion: NDArray[np.bool_] | None = None,
     optodes_mm: NDArray[np.float64] | None = None,
 ) -> bytes:
@@ -213,6 +211,9 @@ def draw_plane_images(
         MRI in the plane.
     spacing_mm : float
         Pixel size, equal in both directions.
+    axes_ras : (3, 2) ndarray
+        Directions of growing columns and rows in RAS. The picture is turned so that the patient's right (in sagittal
+        planes: front) is on the left and the head (in axial planes: front) on top, as radiologists look at it.
     lesion : (J, I) bool ndarray, optional
         Outlined in white.
     optodes_mm : (n, 2) ndarray, optional
@@ -223,6 +224,7 @@ def draw_plane_images(
     figure, axes = plt.subplots(
         rows, len(images), figsize=(3 * len(images), 3.3 * rows), squeeze=False, layout="constrained"
     )
+    horizontal, vertical = (int(np.abs(axis).argmax()) for axis in axes_ras.T)
     height, width = background.shape
     extent = [-0.5 * spacing_mm, (width - 0.5) * spacing_mm, -0.5 * spacing_mm, (height - 0.5) * spacing_mm]
     for column, image in enumerate(images):
@@ -250,6 +252,11 @@ def draw_plane_images(
                 axis.contour(lesion, levels=[0.5], colors="white", linewidths=1.0, origin="lower", extent=extent)
             if optodes_mm is not None:
                 axis.plot(*optodes_mm.T, "o", color="#00c8ff", markersize=3)
+            if axes_ras[horizontal, 0] > 0:  # towards right or front: these belong on the left
+                axis.invert_xaxis()
+            if axes_ras[vertical, 1] < 0:
+                axis.invert_yaxis()
+            _mark_directions(axis, "RAI"[horizontal] + "LPS"[horizontal] + "LPI"[vertical] + "RAS"[vertical])
             label = image.title if rows == 1 else f"{image.title}, {('result', 'truth')[row]}"
             axis.set_title(f"{label} [{image.unit}]", fontsize=10)
             figure.colorbar(shown, ax=axis, shrink=0.8)
@@ -297,6 +304,12 @@ def _to_ras_axes(image: Volume) -> tuple[NDArray[np.int_], list[int], NDArray[np
 
 def _reorient(array: NDArray[Any], order: NDArray[np.int_], flips: list[int]) -> NDArray[Any]:
     return np.flip(np.transpose(array, order), axis=tuple(flips))
+
+
+def _mark_directions(axis: Any, letters: str) -> None:
+    """Write the patient's directions at the left, right, bottom and top of a picture."""
+    for place, letter in zip(((0.03, 0.5), (0.97, 0.5), (0.5, 0.03), (0.5, 0.97)), letters, strict=True):
+        axis.text(*place, letter, transform=axis.transAxes, color="white", ha="center", va="center", weight="bold")
 
 
 def _scale_bar(axis: Any, extent: Sequence[float]) -> None:

@@ -278,7 +278,9 @@ def _light_section(light: Any, simulated: Any) -> Section:
     units = {row.quantity: row.unit for row in light.contrast}
     plane = light.plane
     images = [PlaneImage(TITLES[name], units[name], values, truth.get(name)) for name, values in plane.values.items()]
-    picture = draw_plane_images(images, plane.mri, plane.pixel_mm, plane.lesion, plane.optodes_mm)
+    picture = draw_plane_images(
+        images, plane.mri, plane.pixel_mm, light.grid.plane.plane_to_ras[:3, :2], plane.lesion, plane.optodes_mm
+    )
     chi = {f"{wavelength:.0f} nm": value for wavelength, value in light.chi.items()}
     columns = ["Quantity", "Unit", "Lesion", "Background", "Ratio [1]", "Standard error of the ratio [1]"]
     rows = [[TITLES[r.quantity], r.unit, r.lesion, r.background, r.ratio, r.ratio_se] for r in light.contrast]
