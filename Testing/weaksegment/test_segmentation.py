@@ -195,6 +195,23 @@ def test_a_constant_image(case, settings):
 
 
 @BOTH
+def test_subtracting_an_image_from_itself(case, settings):
+    image, _, points = case
+    with pytest.raises(InputError, match=r"constant \(0\)"):
+        segment_by_random_walk(image, points, settings, pre=image)
+
+
+@BOTH
+def test_a_tiny_lesion_without_any_noise(settings):
+    """Percentiles of the surroundings are all equal here, and most costs and differences are zero."""
+    array = np.zeros((60, 70, 80), dtype=np.float32)
+    array[30:34, 35:40, 41:47] = 1
+    volume = Volume(array, np.eye(4), "clean")
+    result = segment(volume, volume, settings)
+    assert dice(result.mask.array, array) > (0.99 if settings.method == "random-walk" else 0.5)
+
+
+@BOTH
 def test_no_tissue_around_the_lesion(settings):
     array = np.random.default_rng(0).normal(100, 10, (3, 3, 3))
     volume = Volume(array, np.eye(4), "snippet")

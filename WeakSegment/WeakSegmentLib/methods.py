@@ -67,7 +67,7 @@ def crop_intensities(volume: Volume, pre: Volume | None, crop: tuple[slice, ...]
     Raises
     ------
     InputError
-        If a voxel is not a number, or all are equal.
+        If a voxel is not a finite number.
     """
     image = volume.array[crop].astype(np.float32)
     if pre is not None:
@@ -80,9 +80,15 @@ def crop_intensities(volume: Volume, pre: Volume | None, crop: tuple[slice, ...]
             f"{what} holds {len(bad)} voxel(s) that are not finite numbers near the lesion, the first at I {i}, J {j}, "
             f"K {k}. Repair or re-export the image."
         )
-    if np.ptp(image) == 0:
-        raise InputError(f"{what} is constant ({image.flat[0]:g}) around the points: there is nothing to segment.")
     return image
+
+
+def _require_contrast(image: NDArray[np.float32], volume: Volume) -> None:
+    if np.ptp(image) == 0:
+        raise InputError(
+            f"'{volume.name}' is constant ({image.flat[0]:g}) around the points, after subtraction if any: "
+            "there is nothing to segment. Check which image was chosen."
+        )
 
 
 def walk_on_posterior(
@@ -96,6 +102,7 @@ def walk_on_posterior(
     """Return the lesion by this extension's method: scribbles on the intensity posterior, noise-scaled walker."""
     grid = WorkingGrid.around(points, volume.shape, volume.spacing, settings.longest_side)
     image = grid.coarsen(crop_intensities(volume, pre, grid.crop))
+    _require_contrast(image, volume)
     in_box, radius = grid.box_mask(), grid.ellipsoid_radius()
 
     progress(0.02, "Comparing intensities inside and outside")
@@ -176,6 +183,7 @@ def walk_as_published(
     stop = np.minimum(volume.shape, points.box_stop_kji - 1 + margin)
     crop = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
     image = crop_intensities(volume, pre, crop)
+    _require_contrast(image, volume)
     if image.max() <= 0:
         raise InputError(
             f"'{volume.name}' has no positive intensity near the lesion, which the published method needs."

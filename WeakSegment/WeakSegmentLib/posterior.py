@@ -63,6 +63,8 @@ def unmix(image: NDArray[np.float32], inside: NDArray[np.bool_], background: NDA
     h_f = max(h_x - share h_b, floor), normalized, and the posterior (h_f + c) / (h_f + h_b + 2 c).
     """
     low, high = np.percentile(image, RANGE_PERCENTILES)
+    if low == high:  # a small lesion in a flat surrounding
+        low, high = image.min(), image.max()
     bins = np.clip((image - low) * (BINS / (high - low)), 0, BINS - 1).astype(np.int64)
     mixed = _histogram(bins[inside])
     other = _histogram(bins[background])

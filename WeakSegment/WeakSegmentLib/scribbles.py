@@ -40,7 +40,7 @@ def cheapest_path(
     def step_cost(left: NDArray[np.int64], entered: NDArray[np.int64], length: ArrayLike) -> NDArray[np.float64]:
         return padded[entered] if spacing is None else 0.5 * np.asarray(length) * (padded[left] + padded[entered])
 
-    bucket_width = 2 * float(np.median(cost) * lengths.mean())  # affects speed only
+    bucket_width = 2 * float(cost.mean() * lengths.mean())  # affects speed only
     distance = np.full(padded.size, np.inf)
     distance[source] = 0
     waiting = np.zeros(padded.size, dtype=bool)
