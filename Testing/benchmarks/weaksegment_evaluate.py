@@ -93,7 +93,8 @@ def otsu(case, points):
 def functional_tumor_volume(case, points):
     """Return the box voxels that enhance by over 70 percent and were not dark before, or None without `pre`.
 
-    The rule of Hylton et al., Radiology 263:663 (2012): dark is below 60 percent of the 95th percentile of the box.
+    Functional tumor volume, Hylton et al., Radiology 263:663 (2012). Dark means below 60 percent (the background
+    threshold in the header of the DCE case) of the 95th percentile of the box (our reading of it).
     """
     if case.pre is None:
         return None

@@ -75,7 +75,7 @@ class RandomWalkSettings:
 
 @dataclass(frozen=True)
 class PublishedSettings:
-    """The initial-mask stage as its authors run it (Zhong and Wang, MICCAI 2023, doi 10.1007/978-3-031-43990-2_57).
+    """The initial-mask stage as its authors run it (Zhong and Wang, MICCAI 2023, doi 10.1007/978-3-031-43901-8_54).
 
     Attributes
     ----------
