@@ -23,6 +23,7 @@ GROWTH = 0.5
 
 _RELAXATIONS = 120
 _FINE_SAMPLES = 4000  # samples of a contour for lengths and distances
+_SAMPLES_PER_CHORD = 16  # of a coarser polygon that tells inside from outside away from the curve
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,11 @@ class Contour:
     def signed_distance(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the distance (n,) in mm from the curve, negative inside, to about the curve's sampling."""
         distance = self._tree.query(points)[0]
-        return np.where(inside_polygon(points, self.samples[1]), -distance, distance)
+        curve = self.samples[1]
+        inside = inside_polygon(points, curve[::_SAMPLES_PER_CHORD])
+        close = distance < 2 * _SAMPLES_PER_CHORD * self.length_mm / len(curve)
+        inside[close] = inside_polygon(points[close], curve)
+        return np.where(inside, -distance, distance)
 
     @cached_property
     def _tree(self) -> cKDTree:
@@ -305,7 +310,7 @@ def _relax(
     inward = np.column_stack([-tangent[:, 1], tangent[:, 0]]) / np.linalg.norm(tangent, axis=1, keepdims=True)
     tree = cKDTree(curve)
     bars = np.zeros((0, 2), dtype=np.int64)
-    placed = np.full_like(inner, np.inf)
+    placed, outer = np.full_like(inner, np.inf), np.ones(len(inner), dtype=bool)
     for iteration in range(_RELAXATIONS):
         nodes = np.concatenate([rim, inner])
         wanted = size(inner)
@@ -320,6 +325,7 @@ def _relax(
             sides = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
             bars = np.unique(np.sort(sides, axis=1), axis=0)
             placed = inner.copy()
+            outer = tree.query(inner)[0] < wanted  # only these can come too close to the rim before the next time
         vector = nodes[bars[:, 0]] - nodes[bars[:, 1]]
         length = np.linalg.norm(vector, axis=1)
         target = size(0.5 * (nodes[bars[:, 0]] + nodes[bars[:, 1]]))
@@ -329,10 +335,10 @@ def _relax(
         np.add.at(moves, bars[:, 0], force)
         np.add.at(moves, bars[:, 1], -force)
         inner = inner + 0.2 * moves[len(rim) :]
-        nearest = tree.query(inner)[1]
-        depth = ((inner - curve[nearest]) * inward[nearest]).sum(axis=1)
-        shallow = depth < 0.5 * wanted
-        inner[shallow] += (0.5 * wanted - depth)[shallow, None] * inward[nearest[shallow]]
+        close = inner[outer]
+        nearest = tree.query(close)[1]
+        missing = 0.5 * wanted[outer] - ((close - curve[nearest]) * inward[nearest]).sum(axis=1)
+        inner[outer] = close + np.maximum(missing, 0)[:, None] * inward[nearest]
     return inner
 
 
