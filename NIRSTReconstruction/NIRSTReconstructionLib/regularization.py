@@ -43,7 +43,8 @@ def dri_matrix(gray: NDArray[np.float64], sigma: float = 0.08) -> NDArray[np.flo
     -------
     (n, n) ndarray
         ``L_ii = 1``, ``L_ij = -w_ij / sum_j w_ij`` for ``j != i`` with
-        ``w_ij = exp(-sum_g (gray_gi - gray_gj)^2 / (2 sigma^2))``. Every row adds up to 0, so constants are free.
+        ``w_ij = exp(-sum_g (gray_gi - gray_gj)^2 / (2 sigma^2))``. Every row adds up to 0, so constants are free; a
+        node unlike all others is tied to the least unlike ones.
 
     Raises
     ------
@@ -68,10 +69,10 @@ def dri_matrix(gray: NDArray[np.float64], sigma: float = 0.08) -> NDArray[np.flo
         raise InputError("The MRI has gray values that are not numbers inside the body. Repair or mask the image.")
     if not sigma > 0:
         raise InputError(f"The gray-value tolerance sigma is {sigma}; it must be positive.")
-    squared = sum((image[:, None] - image[None, :]) ** 2 for image in images)
-    weights = np.exp(-np.asarray(squared) / (2 * sigma**2))
-    np.fill_diagonal(weights, 0.0)
-    return _rows_to_zero(weights)
+    exponent = -np.asarray(sum((image[:, None] - image[None, :]) ** 2 for image in images)) / (2 * sigma**2)
+    np.fill_diagonal(exponent, -np.inf)
+    nearest = exponent.max(axis=1, keepdims=True)  # drops out of the ratio; keeps a node unlike all others tied
+    return _rows_to_zero(np.exp(exponent - np.where(np.isfinite(nearest), nearest, 0.0)))
 
 
 def laplacian_matrix(regions: NDArray[np.int64]) -> NDArray[np.float64]:
