@@ -143,6 +143,11 @@ class WeakSegmentWidget(ModulePanel):
         if self.parameters.image is None:
             self.parameters.image = suggested_volume()
 
+    def forget(self):
+        self._scored = self._described = None
+        self.ui.resultLabel.text = ""
+        self.logic.dropUndo()
+
     def problem(self):
         return self._problem
 
@@ -357,6 +362,9 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
 
     def canUndo(self):
         return self._backup is not None and self._backup.is_valid()
+
+    def dropUndo(self):
+        self._backup = None
 
     def undo(self):
         """Take back the last `segment` of this logic: old contents return, new segments and nodes go."""

@@ -123,6 +123,20 @@ def test_volume_is_written_where_it_lies_in_the_world(nodes, oblique_volume, tra
     assert node.GetDisplayNode() is not None
 
 
+@transformed
+def test_new_volume_beside_another_lies_where_it_should_and_moves_along(nodes, oblique_volume, transform):
+    import slicer
+
+    image = nodes.volume_to_node(oblique_volume)
+    put_under(image, transform)
+    other = Volume(np.ones((3, 4, 5)), np.diag([1.0, 2.0, 3.0, 1.0]), "map")
+    node = nodes.volume_to_node(other, name="map", beside=image)
+    assert node.GetTransformNodeID() == image.GetTransformNodeID()
+    ijk = np.array([[0, 0, 0], [4, 0, 0], [0, 3, 0], [4, 3, 2]])
+    np.testing.assert_allclose(voxels_in_world(node, ijk), other.points_to_ras(ijk), atol=1e-9)
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 2
+
+
 def test_existing_volume_takes_another_grid_and_keeps_its_display(nodes, oblique_volume):
     node = nodes.volume_to_node(oblique_volume)
     display = node.GetDisplayNode()
@@ -355,6 +369,16 @@ def test_segment_outside_the_volume_is_empty_there(nodes, oblique_volume):
     segmentation = nodes.segmentation_for(image, "result")
     segment = nodes.mask_to_segment(Volume(lesion_mask(oblique_volume), far, "far"), segmentation, "Lesion")
     assert not nodes.mask_from_segment(segmentation, segment, image).array.any()
+
+
+@pytest.mark.parametrize("beside_another", [False, True])
+def test_segment_without_content_is_empty(nodes, oblique_volume, beside_another):
+    image = nodes.volume_to_node(oblique_volume)
+    segmentation = nodes.segmentation_for(image, "result")
+    if beside_another:
+        nodes.mask_to_segment(oblique_volume.with_array(lesion_mask(oblique_volume)), segmentation, "Lesion")
+    empty = segmentation.GetSegmentation().AddEmptySegment("", "empty", (1.0, 0.0, 0.0))
+    assert not nodes.mask_from_segment(segmentation, empty, image).array.any()
 
 
 def test_segment_kept_as_surface(nodes):

@@ -50,6 +50,7 @@ def test_reload_leaves_no_observer_behind(host, cases):
     again = host.reload("WeakSegment")
     assert type(again) is not old_class
     assert widget.Observations == []
+    assert widget._watched == {}
     assert widget.parameters is None
     assert again.parameters.output is output
     now = [slicer.mrmlScene.HasObserver(event) for event in range(slicer.mrmlScene.StartCloseEvent, 66100)]
@@ -72,6 +73,28 @@ def test_reload_while_a_job_runs(host, cases):
     assert not slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     again.ui.applyButton.click()
     assert again.parameters.output is not None
+
+
+def test_nothing_of_a_closed_scene_is_kept(host, cases):
+    import gc
+
+    import slicer
+    import vtk
+
+    widget = cases.ready_panel()
+    truth, drawn = cases.add_truth(widget.parameters.image)
+    widget.parameters.reference, widget.parameters.referenceSegmentId = truth, drawn
+    widget.ui.applyButton.click()
+    widget.ui.applyButton.click()  # the second keeps the content of the first for Undo
+    host.process_events(0)
+    p, freed = widget.parameters, []
+    for name in ("image", "points", "output", "reference"):
+        getattr(p, name).AddObserver(vtk.vtkCommand.DeleteEvent, lambda *_, name=name: freed.append(name))
+    del p, truth
+    slicer.mrmlScene.Clear()
+    host.process_events(0)
+    gc.collect()
+    assert sorted(freed) == ["image", "output", "points", "reference"]
 
 
 def test_program_error_is_shown_with_its_place(host, cases, monkeypatch):

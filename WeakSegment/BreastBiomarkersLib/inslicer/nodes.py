@@ -77,7 +77,7 @@ def local_to_world(node: Any) -> NDArray[np.float64]:
     return slicer.util.arrayFromVTKMatrix(matrix)
 
 
-def volume_to_node(volume: Volume, node: Any = None, name: str | None = None) -> Any:
+def volume_to_node(volume: Volume, node: Any = None, name: str | None = None, beside: Any = None) -> Any:
     """Return a scalar volume node showing `volume`; a given node is updated in place instead of adding one.
 
     Parameters
@@ -88,11 +88,15 @@ def volume_to_node(volume: Volume, node: Any = None, name: str | None = None) ->
         Node to overwrite. Its parent transform is compensated for, so the voxels lie where `volume` says.
     name : str, optional
         Name of a new node, made unique; the volume's name otherwise.
+    beside : MRML node, optional
+        Node whose parent transform and folder a new node shares, so that both move together from now on.
     """
     array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
     if node is None:
         unique = slicer.mrmlScene.GenerateUniqueName(name or volume.name or "Volume")
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", unique)
+        if beside is not None:
+            place_beside(node, beside)
     world_to_local = np.linalg.inv(local_to_world(node))
     with slicer.util.NodeModify(node):
         slicer.util.updateVolumeFromArray(node, array)
@@ -149,7 +153,10 @@ def labels_to_node(volume: Volume, names: dict[int, str]) -> Any:
 
 
 def place_beside(node: Any, other: Any) -> None:
-    """Put a new node under the parent transform of another, so that both move together, and into its folder."""
+    """Put a new, empty node under the parent transform of another, so that both move together, and into its folder.
+
+    A node that has content already would jump: write the content afterwards.
+    """
     node.SetAndObserveTransformNodeID(other.GetTransformNodeID())
     hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
     if hierarchy is not None:

@@ -22,7 +22,7 @@ class ModulePanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """Base of a module's widget: everything about its life that does not depend on what the module does.
 
     The .ui file holds `applyButton`, `progressBar` and ctkCollapsibleButton sections, locked while a job runs.
-    A subclass ends its `setup` with `bind` and overrides `defaults`, `problem`, `watched`, `update` and `apply`.
+    A subclass ends its `setup` with `bind` and overrides `defaults`, `problem`, `watched`, `update`, `apply`, `forget`.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class ModulePanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.parameters: Any = None
         self.job: PanelJob | None = None
         self._gui_tag: Any = None
-        self._watched: list[tuple[Any, int]] = []
+        self._watched: dict[tuple[Any, int], int] = {}
         ScriptedLoadableModuleWidget.__init__(self, parent)
 
     # For subclasses to override
@@ -59,6 +59,9 @@ class ModulePanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def update(self) -> None:
         """Bring read-outs and other buttons up to date with the parameters; called by `refresh`."""
 
+    def forget(self) -> None:
+        """Drop what is kept from the scene, which is about to be closed: nodes, results, texts about them."""
+
     def apply(self) -> None:
         """Do the module's main job; called by the Apply button."""
         raise NotImplementedError
@@ -75,8 +78,8 @@ class ModulePanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.job is None or slicer.mrmlScene.IsBatchProcessing():
             return
         bound = self.parameters is not None
-        self._watch(self.watched() if bound else ())
         if bound:
+            self._watch([(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent), *self.watched()])
             self.update()
         if not self.job.running:
             problem = self.problem() if bound else _("The scene is being closed.")
@@ -140,24 +143,19 @@ class ModulePanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _show(self, parameters: Any) -> None:
         if self.parameters is not None:
             self.parameters.disconnectGui(self._gui_tag)
-            self.removeObserver(self.parameters, vtk.vtkCommand.ModifiedEvent, self.refresh)
+        self._watch(())
         self.parameters = parameters
         if parameters is not None:
             self._gui_tag = parameters.connectGui(self.ui)
-            self.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self.refresh)
-        else:
-            self._watch(())
         self.refresh()
 
     def _watch(self, wanted: Sequence[tuple[Any, int]]) -> None:
-        wanted = [(node, event) for node, event in wanted if node is not None]
-        for pair in self._watched:
-            if pair not in wanted:
-                self.removeObserver(*pair, self.refresh)
-        for pair in wanted:
-            if pair not in self._watched:
-                self.addObserver(*pair, self.refresh)
-        self._watched = wanted
+        """Observe these, and nothing else; `addObserver` would keep them alive after they left the scene."""
+        pairs = {(node, event) for node, event in wanted if node is not None}
+        for pair in self._watched.keys() - pairs:
+            pair[0].RemoveObserver(self._watched.pop(pair))
+        for node, event in pairs - self._watched.keys():
+            self._watched[node, event] = node.AddObserver(event, self.refresh)
 
     def _apply_or_cancel(self) -> None:
         self.job.toggle(self.apply)  # type: ignore[union-attr]
@@ -174,6 +172,7 @@ class ModulePanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _on_start_close(self, caller: Any, event: Any) -> None:
         self.job.cancel()  # type: ignore[union-attr]
         self._show(None)
+        self.forget()
 
     def _on_scene_replaced(self, caller: Any, event: Any) -> None:
         if self.parent.isEntered:
