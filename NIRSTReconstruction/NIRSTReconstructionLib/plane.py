@@ -373,14 +373,27 @@ class _Air(NamedTuple):
 
 
 def _air(image: NDArray[np.float32]) -> _Air:
-    """Return the gray value of air, the most frequent one, and a limit above its noise (spread of darker voxels)."""
+    """Return the gray value of air, the most frequent one, and a limit above its noise (spread of darker voxels).
+
+    Voxels that the scanner filled with zeros are not air, unless there are so many darker than the most frequent value
+    that this one is tissue: then air is sought among the darker ones.
+    """
     bottom, top = float(image.min()), float(np.percentile(image, 99))
-    counts, edges = np.histogram(image, bins=2000, range=(bottom, max(top, bottom + 1e-6)))
-    peak = int(ndimage.gaussian_filter1d(counts.astype(np.float64), 2.0).argmax())
-    mode = float(edges[peak : peak + 2].mean())
-    darker = image[(image < mode) & (image > 0.5 * mode)]  # not what the scanner filled with zeros
+    mode = _most_frequent(image[image > bottom + 1e-3 * (top - bottom)])
+    while mode > bottom and np.mean(image < (mode + bottom) / 2) > 0.15:
+        mode = _most_frequent(image[image < (mode + bottom) / 2])
+    darker = image[(image < mode) & (image > 0.5 * mode)]
     spread = float(np.sqrt(np.mean((darker - mode) ** 2))) if darker.size else 0.0
     return _Air(mode, mode + max(AIR_NOISES * spread, 0.01 * (top - mode)))
+
+
+def _most_frequent(values: NDArray[np.float32]) -> float:
+    if not values.size:
+        return 0.0
+    low, high = float(values.min()), float(np.percentile(values, 99))
+    counts, edges = np.histogram(values, bins=2000, range=(low, max(high, low + 1e-6)))
+    peak = int(ndimage.gaussian_filter1d(counts.astype(np.float64), 2.0).argmax())
+    return float(edges[peak : peak + 2].mean())
 
 
 def body_contour(
@@ -419,9 +432,9 @@ def body_contour(
     values = sample_volume(section, plane.to_ras(grid.points_mm), outside=0.0).reshape(grid.shape)
     piece = ndimage.binary_fill_holes(_largest_piece(values > 0.5))
     if rounding_mm > 0:
-        piece = ndimage.distance_transform_edt(~piece) < closing_mm
+        piece = ndimage.distance_transform_edt(~piece) <= closing_mm
         piece = ndimage.binary_fill_holes(ndimage.distance_transform_edt(piece) > closing_mm + rounding_mm)
-        piece = _largest_piece(ndimage.distance_transform_edt(~piece) < rounding_mm)
+        piece = _largest_piece(ndimage.distance_transform_edt(~piece) <= rounding_mm)
     if piece.sum() < 100:
         raise InputError(
             f"The plane misses '{mask.name}' or cuts off less than 1 cm2 of it. Move the plane into the breast."
