@@ -345,8 +345,10 @@ def body_mask(volume: Volume, threshold: float | None = None) -> Volume:
         inside = sharp > threshold
     else:
         faint = ndimage.gaussian_filter(array, 3.0 / volume.spacing)
-        inside = ndimage.distance_transform_edt(faint > _air(faint).limit, volume.spacing) > 6.0
         air = _air(sharp)
+        framed = np.pad(sharp > air.limit, 1, mode="edge")  # beyond the image is air, unless the body reaches its edge
+        framed[1:-1, 1:-1, 1:-1] = faint > _air(faint).limit
+        inside = ndimage.distance_transform_edt(framed, volume.spacing)[1:-1, 1:-1, 1:-1] > 6.0
         beside = ndimage.maximum_filter(sharp, np.maximum(np.round(8.0 / volume.spacing), 1).astype(int))
         inside |= (sharp > air.limit) & (sharp > (air.mode + beside) / 2)
     if not inside.any():
