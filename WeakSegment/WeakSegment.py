@@ -59,8 +59,8 @@ class WeakSegment(ScriptedLoadableModule):
             + "</a>"
         )
         self.parent.acknowledgementText = _(
-            "After Zhong and Wang, Simple: similarity-aware propagation learning for weakly-supervised breast cancer "
-            "segmentation in DCE-MRI, MICCAI 2023, doi 10.1007/978-3-031-43990-2_57."
+            "After Zhong and Wang, SimPLe: similarity-aware propagation learning for weakly-supervised breast cancer "
+            "segmentation in DCE-MRI, MICCAI 2023, doi 10.1007/978-3-031-43901-8_54."
         )
         slicer.app.connect("startupCompleted()", registerSampleData)
 
@@ -173,7 +173,7 @@ class WeakSegmentWidget(ModulePanel):
         ours = p.method is Method.RANDOM_WALK
         for name in ("longestSideSpinBox", "excludeCheckBox", "noiseMultipleSlider", "segmentAboveSlider"):
             getattr(self.ui, name).enabled = ours
-        self.ui.undoButton.enabled = self.logic.canUndo()
+        self.ui.undoButton.enabled = self.logic.canUndo() and not self.job.running
         self.showReference()
         if self._described != (p.output, p.lesionSegmentId):
             self.ui.resultLabel.text = ""

@@ -356,7 +356,7 @@ def case_cancel_changes_nothing():
 
     def press_cancel():
         seen.append((widget.ui.applyButton.text, widget.ui.applyButton.enabled, widget.ui.progressBar.isHidden()))
-        seen.append(widget.ui.inputsCollapsibleButton.enabled)
+        seen.append(widget.ui.inputsCollapsibleButton.enabled or widget.ui.undoButton.enabled)
         widget.ui.applyButton.click()
 
     widget.parameters.segmentAbove = 0.9
@@ -369,6 +369,7 @@ def case_cancel_changes_nothing():
     assert (segment_array(widget.parameters.output, ids[0], widget.parameters.image) == mask).all()
     assert widget.ui.applyButton.text == "Apply"
     assert widget.ui.inputsCollapsibleButton.enabled
+    assert widget.ui.undoButton.enabled
 
 
 def case_scene_closed_while_the_job_runs():

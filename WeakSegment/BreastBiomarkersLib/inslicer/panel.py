@@ -57,7 +57,7 @@ class ModulePanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         return ()
 
     def update(self) -> None:
-        """Bring read-outs and other buttons up to date with the parameters; called by `refresh`."""
+        """Bring read-outs and other buttons up to date with the parameters and `job.running`; called by `refresh`."""
 
     def forget(self) -> None:
         """Drop what is kept from the scene, which is about to be closed: nodes, results, texts about them."""
@@ -166,8 +166,7 @@ class ModulePanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if running:
             self.ui.applyButton.enabled = True
             self.ui.applyButton.toolTip = _("Stop; nothing is changed.")
-        else:
-            self.refresh()
+        self.refresh()
 
     def _on_start_close(self, caller: Any, event: Any) -> None:
         self.job.cancel()  # type: ignore[union-attr]
