@@ -22,6 +22,7 @@ MAX_MUSP = 50.0
 """Largest reduced scattering accepted, mm^-1."""
 MAX_JACOBIAN_BYTES = 4 * 2**30
 
+_MATRICES_AT_ONCE = 48  # matrices that are assembled at one time: their entries stay below about 10 MB
 _FIELDS_AT_ONCE = 16  # matrices whose complete fields are kept at one time
 _POINT_SOURCE_NODES = 24  # Gauss points in the spatial frequency along the plane's normal
 _POINT_SOURCE_DECADES = 11.0  # the integrand has fallen by exp(-11) at the last of them, at the shortest distance
@@ -129,7 +130,15 @@ class ForwardModel:
             If a value is not finite, absorption or scattering is negative, or so large that a unit must be wrong.
         """
         values = self._map_values(maps, at_quadrature)
-        return self.measure_optical(self.spectra.mua(values), self.spectra.musp(values), at_quadrature=True)
+        return self._measure_optical(self.spectra.mua(values), self.spectra.musp(values))
+
+    def measure_many(self, maps: NDArray[np.float64], *, at_quadrature: bool = False) -> NDArray:
+        """Return the data (n, W, C) of n bodies, maps (n, 6, N) as for `measure`: faster than one after the other."""
+        values = np.stack([self._map_values(one, at_quadrature) for one in maps])
+        mua, musp = self.spectra.mua(values), self.spectra.musp(values)
+        rows = mua.shape[0] * mua.shape[1]
+        data = self._measure_optical(mua.reshape(rows, -1), musp.reshape(rows, -1))
+        return data.reshape(*mua.shape[:2], -1)
 
     def measure_optical(
         self, mua: NDArray[np.float64], musp: NDArray[np.float64], *, at_quadrature: bool = False
@@ -137,16 +146,13 @@ class ForwardModel:
         """Return the data y (W, C) of absorption and reduced scattering, each (W, N) or (W, Q), mm^-1."""
         if not at_quadrature:
             mua, musp = (self._to_quadrature(np.atleast_2d(values)) for values in (mua, musp))
-        mua, kappa = _check_optical(mua, musp)
-        if mua.shape != (len(self.spectra.wavelengths_nm), len(self.mesh.quadrature.weights)):
-            raise InputError(
-                f"The optical maps have the shape {mua.shape}; a row for each of the "
-                f"{len(self.spectra.wavelengths_nm)} wavelengths is needed."
-            )
-        transfer = self._solver.transfer(self._entries(mua, kappa))
-        transfer = np.tensordot(self._kz_weights, transfer.reshape(len(self._kz), len(mua), *transfer.shape[1:]), 1)
-        source, detector = self.optodes.channels.T
-        return self._log_data(transfer[:, source, detector], mua, kappa)
+        shape = (len(self.spectra.wavelengths_nm), len(self.mesh.quadrature.weights))
+        for name, values in (("mua", mua), ("musp", musp)):
+            if values.shape != shape:
+                raise InputError(
+                    f"{name} has the shape {values.shape}; a row for each of {shape[0]} wavelengths is needed."
+                )
+        return self._measure_optical(mua, musp)
 
     def measure_with_jacobian(
         self,
@@ -217,6 +223,18 @@ class ForwardModel:
             )
         return self._log_data(data, mua, kappa), jacobian
 
+    def _measure_optical(self, mua: NDArray[np.float64], musp: NDArray[np.float64]) -> NDArray:
+        """Return the data (n W, C) of properties at the integration points, (n W, Q), wavelengths running fastest."""
+        mua, kappa = _check_optical(mua, musp)
+        source, detector = self.optodes.channels.T
+        fluence = []
+        together = max(1, _MATRICES_AT_ONCE // len(self._kz))
+        for first in range(0, len(mua), together):
+            chunk = slice(first, first + together)
+            transfer = self._solver.transfer(self._entries(mua[chunk], kappa[chunk]))[:, source, detector]
+            fluence.append(np.tensordot(self._kz_weights, transfer.reshape(len(self._kz), -1, len(source)), 1))
+        return self._log_data(np.concatenate(fluence), mua, kappa)
+
     def _detected(self, fluence: NDArray) -> NDArray:
         """Return Phi_sd (W, C) of source fields (G, W, N, S), summed over the frequencies along the normal."""
         total = np.tensordot(self._kz_weights, fluence, 1)
@@ -272,9 +290,10 @@ class ForwardModel:
             if not exitance.min() > 0:
                 w, c = np.unravel_index(exitance.argmin(), exitance.shape)
                 s, d = self.optodes.channels[c] + 1
+                nm = self.spectra.wavelengths_nm[w % len(self.spectra.wavelengths_nm)]
                 raise InputError(
-                    f"The model's light from source {s} to detector {d} at {self.spectra.wavelengths_nm[w]:g} nm is "
-                    "not positive: it is lost in rounding or the mesh is too coarse. Check the tissue values' units."
+                    f"The model's light from source {s} to detector {d} at {nm:g} nm is not positive: lost in "
+                    "rounding, or the mesh is too coarse. Check the tissue values' units."
                 )
             return np.asarray(np.log(exitance))
         angle = np.angle(exitance)

@@ -64,6 +64,7 @@ class LanesSolver:
         vectors = np.repeat(np.arange(self._step), np.diff(right.indptr))
         self._right_rows, self._right_values = order[right.indices] * self._step + vectors, right.data
         self._paths = self._blocks.paths(order[right.indices], vectors, self._step)
+        self._kept: dict[np.dtype[Any], tuple[NDArray, ...]] = {}
 
     def transfer(self, entries: NDArray) -> NDArray:
         """Return D' K^-1 P, (k, S, D)."""
@@ -94,15 +95,23 @@ class LanesSolver:
         """Return L and L^-1 [P D] of the matrices first .. first + LANES - 1 (the last one repeated at the end)."""
         kernels = _compiled()
         columns = np.minimum(np.arange(first, first + LANES), entries.shape[1] - 1)
-        factor = np.zeros((self._blocks.size, LANES), dtype=entries.dtype)
+        factor, work = self._buffers(entries.dtype)
+        factor[:] = 0
         factor[self._entry_places] = entries[:, columns]
         kernels.factor(*self._blocks.layout, *self._blocks.updates, factor)
         if not np.isfinite(factor[self._blocks.diagonal]).all():
             raise InputError("The diffusion matrix is not positive definite. Check mesh and tissue values.")
-        work = np.zeros((self._count * self._step, LANES), dtype=entries.dtype)
+        work[:] = 0
         work[self._right_rows] = self._right_values[:, None]
         kernels.forward(*self._blocks.layout, factor, *self._paths, self._step, work)
         return factor, work
+
+    def _buffers(self, dtype: np.dtype[Any]) -> tuple[NDArray, ...]:
+        """Return the arrays for L and the right-hand sides, kept because new memory costs as much as the work in it."""
+        if dtype not in self._kept:
+            sizes = (self._blocks.size, self._count * self._step)
+            self._kept = {dtype: tuple(np.empty((size, LANES), dtype=dtype) for size in sizes)}
+        return self._kept[dtype]
 
 
 class _Kernels(NamedTuple):

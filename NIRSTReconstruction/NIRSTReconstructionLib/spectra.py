@@ -96,19 +96,22 @@ class Spectra:
         object.__setattr__(self, "extinction", extinction)
 
     def mua(self, maps: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the absorption (W, N) in mm^-1 of maps (6, N): sum of extinction times concentration."""
-        return np.asarray(self.extinction @ maps[:4])
+        """Return the absorption (..., W, N) in mm^-1 of maps (..., 6, N): sum of extinction times concentration."""
+        return np.asarray(self.extinction @ maps[..., :4, :])
 
     def musp(self, maps: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the reduced scattering (W, N) in mm^-1 of maps (6, N): a (wavelength / reference)^-b."""
-        logarithm = np.log(self.wavelengths_nm / self.scatter_reference_nm)
-        return np.asarray(maps[4] * np.exp(-logarithm[:, None] * maps[5]))
+        """Return the reduced scattering (..., W, N) in mm^-1 of maps (..., 6, N): a (wavelength / reference)^-b."""
+        return np.asarray(maps[..., 4:5, :] * self._musp_per_amplitude(maps))
 
     def musp_derivatives(self, maps: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return d musp / d scatter_amplitude and d musp / d scatter_power, each (W, N), for maps (6, N)."""
+        """Return d musp / d scatter_amplitude and d musp / d scatter_power, (..., W, N), for maps (..., 6, N)."""
+        per_amplitude = self._musp_per_amplitude(maps)
         logarithm = np.log(self.wavelengths_nm / self.scatter_reference_nm)[:, None]
-        per_amplitude = np.exp(-logarithm * maps[5])
-        return per_amplitude, -logarithm * maps[4] * per_amplitude
+        return per_amplitude, -logarithm * maps[..., 4:5, :] * per_amplitude
+
+    def _musp_per_amplitude(self, maps: NDArray[np.float64]) -> NDArray[np.float64]:
+        logarithm = np.log(self.wavelengths_nm / self.scatter_reference_nm)[:, None]
+        return np.asarray(np.exp(-logarithm * maps[..., 5:6, :]))
 
 
 def table_names() -> tuple[str, ...]:

@@ -184,6 +184,15 @@ def test_values_at_quadrature_points_equal_nodes_for_uniform_tissue(model):
     np.testing.assert_allclose(at_points, at_nodes, atol=1e-12)
 
 
+def test_many_bodies_at_once_equal_one_after_the_other(model):
+    """Sixty-three matrices: neither a multiple of the lanes nor of what is assembled at one time."""
+    rng = np.random.default_rng(9)
+    maps = np.stack([TISSUE.maps(len(model.mesh.nodes)) * rng.uniform(0.8, 1.2, (6, 1)) for _ in range(7)])
+    together = model.measure_many(maps)
+    assert together.shape == (7, 9, 240)
+    np.testing.assert_allclose(together, [model.measure(one) for one in maps], atol=1e-11)
+
+
 def test_stock_nirfast_mesh_loads_and_has_the_known_p1_error(shared_data):
     """The measured circle's mesh: 1785 nodes, P1; its error against the series is the reason for our default."""
     mesh = read_nirfast_mesh(shared_data / "nirst" / "nirfast_circle_measured" / "circle_spec")
