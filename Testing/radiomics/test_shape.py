@@ -46,6 +46,22 @@ def test_smallest_box_beats_a_search_over_rotations(lump):
     assert np.prod(minimum_box(hull)) == pytest.approx(found, rel=1e-4)
 
 
+def test_smallest_ellipsoid_agrees_with_khachiyans_algorithm(lump):
+    case = lump()
+    hull = ConvexHull(surface_mesh(case.mask.array, case.mask.spacing).vertices)
+    points = hull.points[hull.vertices]
+    lifted, u = np.column_stack([points, np.ones(len(points))]), np.full(len(points), 1 / len(points))
+    for _ in range(20_000):
+        reach = np.sum(lifted @ np.linalg.inv((lifted * u[:, None]).T @ lifted) * lifted, axis=1)
+        far = np.argmax(reach)
+        step = (reach[far] - 4) / (4 * (reach[far] - 1))
+        u *= 1 - step
+        u[far] += step
+    covariance = ((points - u @ points) * u[:, None]).T @ (points - u @ points)
+    theirs = np.sqrt(3 * np.linalg.eigvalsh(covariance)[::-1])
+    np.testing.assert_allclose(minimum_ellipsoid(points), theirs, rtol=1e-3)
+
+
 @pytest.fixture
 def ball_values(measure):
     """Values by name of a ball of radius 12 mm on a grid of 0.5 x 0.6 x 0.8 mm."""
