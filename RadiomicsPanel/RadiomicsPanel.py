@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
-import sys
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -179,10 +177,9 @@ class RadiomicsPanelWidget(ModulePanel):
             path = self.logic.export(self._done, self.ui.exportPathLineEdit.currentPath, self.parameters.longForm)
             slicer.util.showStatusMessage(_("Exported to {path}").format(path=path), 5000)
 
-    def _on_start_close(self, caller, event):
+    def forget(self):
         self._done = None
         self.ui.resultLabel.text = ""
-        super()._on_start_close(caller, event)
 
 
 def describeSettings(settings):
@@ -326,17 +323,9 @@ class RadiomicsPanelLogic(ScriptedLoadableModuleLogic):
 
 class RadiomicsPanelTest(ScriptedLoadableModuleTest):
     def test_cases(self):
-        """Run the cases of Testing/inslicer, or without a source checkout a ball."""
-        folder = os.path.join(os.path.dirname(slicer.util.modulePath("RadiomicsPanel")), "..", "Testing", "inslicer")
-        if os.path.isfile(os.path.join(folder, "radiomicspanel_cases.py")):
-            sys.path.insert(0, folder)
-            try:
-                from radiomicspanel_cases import CASES
-            finally:
-                sys.path.remove(folder)
-        else:
-            CASES = [checkBall]
-        for case in CASES:
+        from BreastBiomarkersLib.inslicer.self_test import source_cases
+
+        for case in source_cases("RadiomicsPanel") or [checkBall]:
             self.delayDisplay(case.__name__)
             slicer.mrmlScene.Clear()
             case()

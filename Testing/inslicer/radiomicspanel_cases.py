@@ -116,7 +116,7 @@ def case_bad_input_is_said_and_leaves_the_scene_alone():
         ((volume, segmentation, ["none"]), "no segment 'none'"),
         ((volume, segmentation, [empty]), "empty"),
         ((volume, segmentation, None, "no-such-preset"), "no preset"),
-        ((volume, segmentation, None, "mr", ["no-family"]), "no feature family"),
+        ((volume, segmentation, None, "mr", ["no-family"]), "no-family"),
     ):
         assert message in refusal(lambda arguments=arguments: logic().extract(*arguments))
     assert slicer.mrmlScene.GetNumberOfNodes() == count
