@@ -60,7 +60,7 @@ def phantom_cases(count):
 
     for seed in range(count):
         breast = simulate_breast_case(BreastPhantomSettings(), seed)
-        kind = breast.parameters["lesion"]["kind"]
+        kind = breast.parameters["kind"]
         for subtract in (False, True):
             name = f"phantom {seed} {kind} {'subtraction' if subtract else 'post'}"
             yield Case(name, breast.post[0], breast.lesion, breast.pre, subtract)
