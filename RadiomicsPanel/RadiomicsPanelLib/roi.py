@@ -229,6 +229,8 @@ def prepare_roi(case: Case, settings: Settings) -> Roi:
     levels = np.zeros(prepared.image.shape, dtype=np.int32)
     levels[prepared.intensity_mask] = _discretize(intensities, bins)
     notes = prepared.notes + _level_warnings(bins.level_count, len(intensities))
+    if "2_5D_avg" in suggest_aggregations(prepared.image.spacing) and any("3D" in a for a in settings.aggregations):
+        notes.append("slices are more than twice as thick as pixels: 2.5-D aggregation or an isotropic grid is advised")
     record = prepared.record | {
         "level_count": bins.level_count,
         "occupied_levels": len(np.unique(levels[prepared.intensity_mask])),

@@ -10,7 +10,6 @@ environment of its own, to which NumPy, SciPy, SimpleITK and VTK are enough for 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import resource
 import sys
@@ -84,12 +83,12 @@ def compare(voxels: float, levels: int) -> None:
     roi = prepare_roi(case, settings)
     parts = [f"{f.name} {fastest(lambda name=f.name: compute_features(roi, [name]), 1):.3f}" for f in FAMILIES]
     print(f"        {', '.join(parts)}")
-    if importlib.util.find_spec("radiomics.featureextractor") is None:
+    try:
+        import radiomics
+        from radiomics.featureextractor import RadiomicsFeatureExtractor
+    except ImportError:
         print("    pyradiomics is not installed here; nothing to compare with")
         return
-    import radiomics
-    from radiomics.featureextractor import RadiomicsFeatureExtractor
-
     radiomics.setVerbosity(60)
     averaged, names = replace(settings, aggregations=("3D_avg",)), [c.ours for c in COUNTERPARTS]
     ours = fastest(lambda: compute_features(prepare_roi(case, averaged), names))

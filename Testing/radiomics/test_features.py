@@ -127,6 +127,18 @@ def test_two_segments_differ(lump):
     assert by_construction <= set(same) <= by_construction | {"ih_mode", "ih_median"}
 
 
+def test_intensity_volume_histogram_of_a_ramp(measure):
+    """Continuous intensities fall into 1000 bins: v(g) = 1 - g."""
+    ramp = np.linspace(-3, 7, 20_001).reshape(1, 1, -1)
+    case = Case(Volume(ramp, np.eye(4), "ramp"), Volume(ramp > -9, np.eye(4), "mask"), "case", "ramp")
+    found = {v.feature.tag: v.value for v in measure(case, Settings(), ["ivh"])}
+    assert found["ivh_v10"] == pytest.approx(0.9, abs=2e-3)
+    assert found["ivh_v90"] == pytest.approx(0.1, abs=2e-3)
+    assert found["ivh_i10"] == pytest.approx(6, abs=0.02)
+    assert found["ivh_i90"] == pytest.approx(-2, abs=0.02)
+    assert found["ivh_auc"] == pytest.approx(0.5, abs=2e-3)
+
+
 SHAPES = {
     "two voxels": [(0, 0, 0), (0, 0, 1)],
     "two apart": [(0, 0, 0), (4, 4, 4)],
