@@ -156,14 +156,9 @@ def listed(module: str) -> set[str]:
 @pytest.mark.parametrize("module", MODULES)
 def test_install_list_equals_the_folder(module):
     folder = ROOT / module
-    present = {
-        str(path.relative_to(folder))
-        for path in folder.rglob("*")
-        if path.is_file()
-        and "__pycache__" not in path.parts
-        and path.name != "CMakeLists.txt"
-        and path.suffix != ".pyc"
-    }
+    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    made_by_python = {"__pycache__", ".mypy_cache", ".ruff_cache"}
+    present = {str(path) for path in files if not made_by_python & set(path.parts)} - {"CMakeLists.txt"}
     assert listed(module) == present
 
 
