@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.files import atomic_path, require_file
 
 _RECORD = "record"
+_PATIENCE = timedelta(hours=12)
+"""How long processes wait for the one that prepares the cases."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def joined_processes(device: str | None = None) -> Iterator[Processes]:
     if count == 1:
         yield Processes(0, 1, chosen)
         return
-    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield Processes(distributed.get_rank(), count, chosen)
     finally:

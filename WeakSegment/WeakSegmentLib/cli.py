@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from BreastBiomarkersLib import command_line
 from BreastBiomarkersLib.errors import InputError
-from BreastBiomarkersLib.files import atomic_path
+from BreastBiomarkersLib.files import atomic_path, require_file
 from BreastBiomarkersLib.points import read_points
 from BreastBiomarkersLib.progress import Progress, portion
 from BreastBiomarkersLib.volume import SUFFIXES, read_volume, write_volume
@@ -22,6 +23,8 @@ from WeakSegmentLib.metrics import score
 from WeakSegmentLib.points import ExtremePoints
 from WeakSegmentLib.segmentation import Click, segment_by_random_walk
 from WeakSegmentLib.settings import METHODS, RandomWalkSettings, Settings
+from WeakSegmentLib.training_settings import METHODS as TRAINING_METHODS
+from WeakSegmentLib.training_settings import PRESETS, TrainingSettings, settings_from_json
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser with all commands."""
     parser = argparse.ArgumentParser(prog="python -m WeakSegmentLib", description="Lesion masks from six points.")
     commands = parser.add_subparsers(metavar="command", required=True)
-    for add_command in (_add_segment, _add_simulate):
+    for add_command in (_add_segment, _add_simulate, _add_train, _add_predict):
         add_command(commands)
     return parser
 
@@ -186,3 +189,136 @@ def _simulate(options: argparse.Namespace, progress: Progress) -> dict[str, Any]
     settings = BreastPhantomSettings(options.small, options.kind, options.diameter)
     written = simulate_breast_cohort(options.output, settings, options.cases, options.seed, progress)
     return {"cases": options.cases, "written": written, "already_there": options.cases - written}
+
+
+def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "Train a segmentation network from six points per case (SimPLe, Zhong and Wang, MICCAI 2023)."
+    parser = commands.add_parser(
+        "train",
+        help=text,
+        description=text + " The output folder gets the network (model.safetensors), one checkpoint per stage, losses "
+        "and pictures. Run again after an interruption, it goes on from the last saved state. Several GPUs: torchrun "
+        "--nproc-per-node N -m WeakSegmentLib train ...",
+    )
+    parser.add_argument(
+        "--cases",
+        required=True,
+        metavar="FILE.csv",
+        help="table with the columns case, image (post-contrast), points, and optionally pre (pre-contrast), mask "
+        "(truth, for full supervision); paths relative to the table",
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder of this training")
+    parser.add_argument(
+        "--method",
+        choices=TRAINING_METHODS,
+        help="simple: train, fine-tune by propagation, retrain (default); contrastive, crf, partial-ce: the first "
+        "stage alone with that loss; full: true masks instead of points",
+    )
+    parser.add_argument(
+        "--preset",
+        choices=sorted(PRESETS),
+        default="default",
+        help="default: the paper's constants; published: also its labels, thresholds and normalization; small: a net "
+        "of 84,000 weights on 2 mm voxels, minutes on a CPU",
+    )
+    parser.add_argument("--seed", type=int, metavar="S", help="of weights and patches (default 0)")
+    parser.add_argument(
+        "--settings",
+        metavar="FILE.json",
+        help='any other setting of TrainingSettings by name, such as {"channels": ["post", "subtraction"]}; also '
+        "takes the settings.json of an earlier training",
+    )
+    _add_machine_options(parser)
+    command_line.add_json_option(parser)
+    parser.set_defaults(handler=_train)
+
+
+def _train(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    _require_learning_packages()
+    from WeakSegmentLib.cohort import read_cohort
+    from WeakSegmentLib.train import train
+
+    settings = _training_settings(options)
+    _set_threads(options.threads)
+    return train(read_cohort(options.cases), options.output, settings, progress, options.device)
+
+
+def _training_settings(options: argparse.Namespace) -> TrainingSettings:
+    """Return the preset with the settings of the file, and over them the options that were given."""
+    settings = PRESETS[options.preset]
+    if options.settings:
+        path = require_file(options.settings, "settings")
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            values = values.get("settings", values)
+            settings = settings_from_json(values, settings)
+        except (ValueError, AttributeError, TypeError) as error:
+            raise InputError(f"'{path.name}' does not hold training settings: {error}") from error
+    given = {name: getattr(options, name) for name in ("method", "seed") if getattr(options, name) is not None}
+    return settings_from_json(given, settings)
+
+
+def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "Segment an image, or all cases of a table, with a trained network."
+    parser = commands.add_parser("predict", help=text, description=text)
+    parser.add_argument("--model", required=True, metavar="FILE", help="checkpoint that `train` wrote (.safetensors)")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--image", metavar="FILE", help=f"post-contrast image ({', '.join(SUFFIXES)})")
+    what.add_argument("--cases", metavar="FILE.csv", help="table of cases, as for `train`")
+    parser.add_argument(
+        "--output",
+        required=True,
+        metavar="PATH",
+        help="mask to write; with --cases a folder, which gets a mask per case and scores.csv",
+    )
+    one = parser.add_argument_group("only with --image")
+    one.add_argument("--pre", metavar="FILE", help="pre-contrast image, if the network was trained with one")
+    one.add_argument(
+        "--points", metavar="FILE", help="six extreme points: nothing outside their box, grown by 10 percent, is kept"
+    )
+    one.add_argument("--probability", metavar="FILE", help="also write the network's tumor probability")
+    one.add_argument("--reference", metavar="FILE", help="mask to compare with")
+    _add_machine_options(parser)
+    command_line.add_json_option(parser)
+    parser.set_defaults(handler=_predict)
+
+
+def _predict(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    _require_learning_packages()
+    from WeakSegmentLib.cohort import read_cohort
+    from WeakSegmentLib.predict import predict_cohort, predict_file, read_network
+
+    one = {name: getattr(options, name) for name in ("pre", "points", "probability", "reference")}
+    foreign = [f"--{name}" for name, value in one.items() if value is not None]
+    if options.cases and foreign:
+        raise InputError(f"{foreign[0]} goes with --image only; in a table it is a column.")
+    _set_threads(options.threads)
+    trained = read_network(options.model, options.device)
+    if options.cases:
+        return predict_cohort(trained, read_cohort(options.cases), options.output, progress)
+    return predict_file(trained, options.image, options.output, progress=progress, **one)
+
+
+def _add_machine_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 ... (default: a GPU if there is one)")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="CPU threads (default: all cores; small networks are fastest with 1)"
+    )
+
+
+def _set_threads(count: int | None) -> None:
+    import torch
+
+    if count is not None and count < 1:
+        raise InputError(f"{count} threads cannot compute; use 1 or more.")
+    if count is not None:
+        torch.set_num_threads(count)
+
+
+def _require_learning_packages() -> None:
+    missing = [name for name in ("torch", "safetensors", "matplotlib") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"Networks need the Python package(s) {', '.join(missing)}. Install them, in Slicer through the PyTorch "
+            "extension, elsewhere with pip install 'breastbiomarkers[learning]'."
+        )

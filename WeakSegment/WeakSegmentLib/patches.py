@@ -62,14 +62,14 @@ def cut(array: NDArray[Any], center: tuple[int, ...], size: tuple[int, int, int]
     """
     before = array.ndim - 3
     patch = np.zeros(array.shape[:before] + size, dtype=array.dtype)
-    source: list[slice] = []
-    target: list[slice] = []
+    source: list[Any] = [...]
+    target: list[Any] = [...]
     for middle, side, length in zip(center, size, array.shape[before:], strict=True):
         start = middle - side // 2
         low, high = max(0, start), min(length, start + side)
         source.append(slice(low, high))
         target.append(slice(low - start, high - start))
-    patch[(..., *target)] = array[(..., *source)]
+    patch[tuple(target)] = array[tuple(source)]
     return patch
 
 

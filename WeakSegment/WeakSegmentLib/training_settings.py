@@ -194,7 +194,7 @@ def settings_from_json(values: Mapping[str, Any], start: TrainingSettings | None
     unknown = sorted(set(values) - {field.name for field in fields(TrainingSettings)})
     if unknown:
         raise InputError(f"There is no training setting '{unknown[0]}'.")
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     try:
         return replace(start, **given)
     except TypeError as error:

@@ -78,7 +78,7 @@ def parameter_count(network: nn.Module) -> int:
 
 
 def _convolutions(before: int, after: int, kernel: tuple[int, int, int], stride: int = 1) -> nn.Sequential:
-    padding = tuple(size // 2 for size in kernel)
+    padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
     layers: list[nn.Module] = []
     for channels, step in ((before, stride), (after, 1)):
         layers += [
