@@ -1,8 +1,8 @@
 """Dice and distances of both methods beside three trivial rules that get the same six points.
 
 `python Testing/benchmarks/weaksegment_evaluate.py --data ../shared/data/segmentation --phantoms 12 --output FILE.csv`
-made weaksegment_evaluation.csv beside this file: real cases and synthetic breasts (seeds 0 to 11, which were not used to
-choose a constant). Points are the extremes of the reference mask, exact or with every coordinate moved by up to two
+made weaksegment_evaluation.csv beside this file: real cases and synthetic breasts (seeds 0 to 11, on which no constant
+was chosen). Points are the extremes of the reference mask, exact or with every coordinate moved by up to two
 voxels (mean of five seeded draws).
 
 The constants of the default method were chosen on these real cases and others like them, so its figures on them are
