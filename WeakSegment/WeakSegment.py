@@ -382,8 +382,8 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
         mask = mask_from_segment(segmentationNode, segmentId, volumeNode)
         return score(mask, mask_from_segment(referenceSegmentationNode, referenceSegmentId, volumeNode))
 
-    def simulateCase(self, seed=0, progress=ignore_progress):
-        """Return a synthetic breast DCE-MRI exam with its truth, the same for the same seed."""
+    def simulateCase(self, seed=0, kind="any", diameter_mm=None, progress=ignore_progress):
+        """Return a synthetic breast DCE-MRI exam with its truth, the same for the same arguments."""
         from BreastBiomarkersLib.inslicer.nodes import (
             labels_to_node,
             mask_to_segment,
@@ -394,7 +394,7 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
         from WeakSegmentLib.breast_parameters import BreastPhantomSettings
         from WeakSegmentLib.breast_phantom import Tissue, simulate_breast_case
 
-        case = simulate_breast_case(BreastPhantomSettings(small=True), seed, progress)
+        case = simulate_breast_case(BreastPhantomSettings(small=True, kind=kind, diameter_mm=diameter_mm), seed, progress)
         postNodes = [volume_to_node(volume) for volume in case.post]
         truth = segmentation_for(postNodes[0], "True lesion")
         return SimulatedExam(

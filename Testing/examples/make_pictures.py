@@ -51,7 +51,7 @@ def draw_synthetic_exam(host, modules, docs: Path) -> None:
     from BreastBiomarkersLib.report import PlaneImage, draw_plane_images
 
     weak, nirst = modules["WeakSegment"], modules["NIRSTReconstruction"]
-    exam = weak.simulateCase(seed=SEED)
+    exam = weak.simulateCase(SEED, "spiculated", 22.0)
     image = exam.postNodes[0]
     panel = host.enter("WeakSegment")
     panel.parameters.image, panel.parameters.preContrast = image, exam.preNode

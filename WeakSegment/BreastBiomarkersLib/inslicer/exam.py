@@ -43,6 +43,7 @@ from BreastBiomarkersLib.volume import read_volume, write_volume
 
 TITLES = {"hbo": "HbO", "hbr": "Hb", "water": "Water", "hbt": "HbT", "sto2": "StO2"}
 BACKGROUND_FROM_MM = 5.0
+SYNTHETIC_LESION = ("spiculated", 22.0)  # kind, diameter in mm
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def run_exam(
 
 def _load(files: ExamFiles, logics: Logics, progress: Progress) -> _Exam:
     if files.image is None or files.points is None:
-        made = logics.weak_segment.simulateCase(seed=files.seed, progress=progress)
+        made = logics.weak_segment.simulateCase(files.seed, *SYNTHETIC_LESION, progress=progress)
         return _Exam(
             name=f"Synthetic exam, seed {files.seed}",
             image=made.postNodes[0],
