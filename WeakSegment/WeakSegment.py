@@ -394,7 +394,8 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
         from WeakSegmentLib.breast_parameters import BreastPhantomSettings
         from WeakSegmentLib.breast_phantom import Tissue, simulate_breast_case
 
-        case = simulate_breast_case(BreastPhantomSettings(small=True, kind=kind, diameter_mm=diameter_mm), seed, progress)
+        settings = BreastPhantomSettings(small=True, kind=kind, diameter_mm=diameter_mm)
+        case = simulate_breast_case(settings, seed, progress)
         postNodes = [volume_to_node(volume) for volume in case.post]
         truth = segmentation_for(postNodes[0], "True lesion")
         return SimulatedExam(
