@@ -30,6 +30,7 @@ from NIRSTReconstructionLib.phantoms import (
     draw_phantom,
 )
 from NIRSTReconstructionLib.spectra import PAPER_WAVELENGTHS_NM, Tissue, load_spectra
+from NIRSTReconstructionLib.torch_forward import TorchForward, gpu_available
 
 FORMAT = "nirst-dataset-1"
 MAX_PHANTOMS = 1_000_000
@@ -121,6 +122,7 @@ def generate_dataset(
     *,
     workers: int = 1,
     scheduler: str | None = None,
+    device: str = "cpu",
     progress: Progress = ignore_progress,
 ) -> dict[str, Any]:
     """Write the phantoms and their noise-free data into a folder; continue where an earlier run stopped.
@@ -138,12 +140,14 @@ def generate_dataset(
     scheduler : str or None
         Address of a running Dask scheduler to use instead. Its workers send the numbers back; they need no access to
         the folder.
+    device : str
+        "cpu"; "cuda": `TorchForward` in every worker, whose numbers agree to rounding; "auto": "cuda" where there is one.
     progress : Progress
 
     Returns
     -------
     dict
-        `phantoms`, `generated` (how many of them now), `shards`.
+        `phantoms`, `generated` (how many of them now), `shards`, `device`.
 
     Raises
     ------
@@ -151,17 +155,19 @@ def generate_dataset(
         If the folder holds another data set, or Dask is needed and not installed.
     """
     folder = Path(folder)
+    if device == "auto":
+        device = "cuda" if gpu_available() else "cpu"
     _start(folder, settings)
     todo = [shard for shard in range(settings.shard_count) if not _shard_path(folder, shard).exists()]
     progress(1 - len(todo) / settings.shard_count, f"{settings.shard_count - len(todo)} shards are there already")
     generated = 0
-    for done, (shard, arrays) in enumerate(_shards(settings, todo, workers, scheduler), start=1):
+    for done, (shard, arrays) in enumerate(_shards(settings, todo, workers, scheduler, device), start=1):
         with atomic_path(_shard_path(folder, shard)) as temporary:
             with temporary.open("wb") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]  # the names are known, none is allow_pickle
         generated += len(arrays["background"])
         progress(1 - (len(todo) - done) / settings.shard_count, f"shard {shard + 1} of {settings.shard_count}")
-    return {"phantoms": settings.count, "generated": generated, "shards": settings.shard_count}
+    return {"phantoms": settings.count, "generated": generated, "shards": settings.shard_count, "device": device}
 
 
 def read_settings(folder: str | Path) -> DatasetSettings:
@@ -215,7 +221,12 @@ def simulate_shard(settings: DatasetSettings, shard: int, model: ForwardModel | 
     data = []
     for first in range(0, len(phantoms), _BATCH):
         values = np.stack([phantom.values(points) for phantom in phantoms[first : first + _BATCH]])
-        data.append(model.measure_many(values, at_quadrature=True).astype(np.float32))
+        light = (
+            model.measure_many(values, at_quadrature=True)
+            if device == "cpu"
+            else _torch_model(settings, device).measure_many(values).cpu().numpy()
+        )
+        data.append(light.astype(np.float32))
     return {"log_amplitude": np.concatenate(data), **_phantom_arrays(phantoms)}
 
 
@@ -223,6 +234,12 @@ def simulate_shard(settings: DatasetSettings, shard: int, model: ForwardModel | 
 def _model(settings: DatasetSettings) -> ForwardModel:
     """Return the forward model, built once per process."""
     return settings.model()
+
+
+@functools.lru_cache(maxsize=1)
+def _torch_model(settings: DatasetSettings, device: str) -> TorchForward:
+    """Return the same model on a PyTorch device."""
+    return TorchForward(_model(settings), device)
 
 
 def _start(folder: Path, settings: DatasetSettings) -> None:
@@ -244,14 +261,14 @@ def _start(folder: Path, settings: DatasetSettings) -> None:
 
 
 def _shards(
-    settings: DatasetSettings, todo: list[int], workers: int, scheduler: str | None
+    settings: DatasetSettings, todo: list[int], workers: int, scheduler: str | None, device: str
 ) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
     """Yield the shards as they become ready."""
     if not todo:
         return
     if workers <= 1 and scheduler is None:
         for shard in todo:
-            yield shard, simulate_shard(settings, shard)
+            yield shard, simulate_shard(settings, shard, device)
         return
     try:
         from dask.distributed import Client, LocalCluster, as_completed
@@ -262,7 +279,7 @@ def _shards(
     cluster = None if scheduler else LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
     try:
         with Client(scheduler or cluster) as client:
-            futures = {client.submit(simulate_shard, settings, shard, pure=False): shard for shard in todo}
+            futures = {client.submit(simulate_shard, settings, shard, device, pure=False): shard for shard in todo}
             for future in as_completed(list(futures)):
                 yield futures.pop(future), future.result()
     except OSError as error:

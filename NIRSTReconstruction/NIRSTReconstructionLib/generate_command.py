@@ -67,6 +67,12 @@ def add_generate_parser(commands: Any) -> None:
         "--workers", type=int, default=1, metavar="N", help="processes, through Dask if more than 1 (default: 1)"
     )
     parser.add_argument("--scheduler", metavar="ADDRESS", help="a running Dask scheduler, such as tcp://host:8786")
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto: the GPU where PyTorch sees one (default: %(default)s)",
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for dataset.json and shard_*.npz")
     add_json_option(parser)
     parser.set_defaults(handler=run_generate)
@@ -89,6 +95,11 @@ def run_generate(options: argparse.Namespace, progress: Progress) -> dict[str, A
         shard_size=options.shard_size,
     )
     figures = generate_dataset(
-        options.output, settings, workers=options.workers, scheduler=options.scheduler, progress=progress
+        options.output,
+        settings,
+        workers=options.workers,
+        scheduler=options.scheduler,
+        device=options.device,
+        progress=progress,
     )
     return {**figures, "output": str(options.output), "seconds": round(time.perf_counter() - began, 3)}

@@ -21,7 +21,7 @@ SMALL = DatasetSettings(
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "set"
-    assert generate_dataset(folder, SMALL) == {"phantoms": 10, "generated": 10, "shards": 3}
+    assert generate_dataset(folder, SMALL) == {"phantoms": 10, "generated": 10, "shards": 3, "device": "cpu"}
     return folder
 
 
