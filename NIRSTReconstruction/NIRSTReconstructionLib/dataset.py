@@ -141,7 +141,7 @@ def generate_dataset(
         Address of a running Dask scheduler to use instead. Its workers send the numbers back; they need no access to
         the folder.
     device : str
-        "cpu"; "cuda": `TorchForward` in every worker, whose numbers agree to rounding; "auto": "cuda" where there is one.
+        "cpu"; "cuda": `TorchForward` in every worker, whose numbers agree to rounding; "auto": "cuda" where it exists.
     progress : Progress
 
     Returns
@@ -212,7 +212,7 @@ def read_shard(folder: str | Path, shard: int) -> tuple[NDArray[np.float32], lis
         raise InputError(f"'{path}' is damaged. Delete it and run the generation again.") from error
 
 
-def simulate_shard(settings: DatasetSettings, shard: int, model: ForwardModel | None = None) -> dict[str, NDArray[Any]]:
+def simulate_shard(settings: DatasetSettings, shard: int, device: str = "cpu") -> dict[str, NDArray[Any]]:
     """Return the arrays of one file; any process that calls this gets the same numbers."""
     model = _model(settings)
     numbers = range(shard * settings.shard_size, min((shard + 1) * settings.shard_size, settings.count))
