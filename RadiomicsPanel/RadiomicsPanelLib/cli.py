@@ -9,6 +9,7 @@ from typing import Any
 from BreastBiomarkersLib import command_line
 from BreastBiomarkersLib.progress import Progress, portion
 
+from RadiomicsPanelLib import cohort_cli
 from RadiomicsPanelLib.catalog import FAMILIES
 from RadiomicsPanelLib.extract import extract_all
 from RadiomicsPanelLib.roi import read_cases
@@ -52,6 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
     preset.add_argument("--output", required=True, metavar="FILE.json", help="settings file")
     command_line.add_json_option(preset)
     preset.set_defaults(handler=_write_settings)
+
+    cohort_cli.add_commands(commands)
     return parser
 
 
