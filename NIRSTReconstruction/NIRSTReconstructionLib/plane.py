@@ -382,7 +382,7 @@ def _air(image: NDArray[np.float32]) -> _Air:
     """
     bottom, top = float(image.min()), float(np.percentile(image, 99))
     mode = _most_frequent(image[image > bottom + 1e-3 * (top - bottom)])
-    while mode > bottom and np.mean(image < (mode + bottom) / 2) > 0.15:
+    while mode > bottom + 1e-3 * (top - bottom) and np.mean(image < (mode + bottom) / 2) > 0.15:
         mode = _most_frequent(image[image < (mode + bottom) / 2])
     darker = image[(image < mode) & (image > 0.5 * mode)]
     spread = float(np.sqrt(np.mean((darker - mode) ** 2))) if darker.size else 0.0

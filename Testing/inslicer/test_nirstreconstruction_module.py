@@ -1,0 +1,207 @@
+"""The NIRSTReconstruction panel in the head-less host: the shared cases, and what only the host can do to a module."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CASE_NAMES = [
+    line.partition("(")[0].removeprefix("def ")
+    for line in (Path(__file__).parent / "nirstreconstruction_cases.py").read_text().splitlines()
+    if line.startswith("def case_")
+]
+
+
+@pytest.fixture
+def host(slicer_host):
+    for name in ("WeakSegment", "NIRSTReconstruction"):
+        slicer_host.load_module(ROOT / name / f"{name}.py")
+    return slicer_host
+
+
+@pytest.fixture
+def cases(host):
+    return importlib.import_module("inslicer.nirstreconstruction_cases")
+
+
+def at_progress(widget, wanted, action):
+    """Do something once, when a run of the panel has come so far."""
+    real, done = widget.logic.reconstruct, []
+
+    def reconstruct(*arguments, progress, **choices):
+        def report(fraction, message):
+            if fraction >= wanted and not done:
+                done.append(fraction)
+                action()
+            progress(fraction, message)
+
+        return real(*arguments, progress=report, **choices)
+
+    widget.logic.reconstruct = reconstruct
+    return done
+
+
+@pytest.mark.inslicer
+@pytest.mark.parametrize("name", CASE_NAMES)
+def test_case(cases, name):
+    getattr(cases, name)()
+
+
+def test_generic(host):
+    host.generic_module_test("NIRSTReconstruction")
+
+
+def test_cancel_leaves_nothing(host, cases):
+    widget = cases.ready_panel()
+    before, texts = cases.names_of_nodes(), []
+
+    def press_cancel():
+        texts.append(widget.ui.applyButton.text)
+        assert not widget.ui.planeCollapsibleButton.enabled, "inputs are locked"
+        widget.ui.applyButton.click()
+
+    done = at_progress(widget, 0.3, press_cancel)
+    widget.ui.applyButton.click()
+    assert done
+    assert texts == ["Cancel"]
+    assert cases.names_of_nodes() == before
+    assert widget.ui.applyButton.text == "Apply"
+    assert widget.ui.applyButton.enabled
+    assert widget.ui.resultLabel.text == "No results yet."
+
+
+def test_scene_closed_while_running(host, cases):
+    import slicer
+
+    widget = cases.ready_panel()
+    at_progress(widget, 0.3, host.close_scene)
+    with cases.shown_errors() as messages:
+        widget.ui.applyButton.click()
+    assert not messages
+    assert not slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    assert widget.parameters.hbo is None
+    assert not widget.ui.applyButton.enabled
+
+
+def test_inputs_deleted_while_running(host, cases):
+    import slicer
+
+    widget = cases.ready_panel()
+    at_progress(widget, 0.3, lambda: slicer.mrmlScene.RemoveNode(widget.parameters.optodes))
+    with cases.shown_errors() as messages:
+        widget.ui.applyButton.click()
+    assert any("was removed from the scene" in message for message in messages)
+    assert widget.parameters.hbo is None
+    assert "No optodes" in widget.ui.applyButton.toolTip
+
+
+def test_module_left_while_running(host, cases):
+    widget = cases.ready_panel()
+    at_progress(widget, 0.3, lambda: host.exit("NIRSTReconstruction"))
+    widget.ui.applyButton.click()
+    assert widget.parameters is None
+    host.enter("NIRSTReconstruction")
+    assert widget.parameters.hbo is not None, "the run went on"
+    assert widget.ui.showHbOButton.enabled
+
+
+def test_image_deleted_while_selected(host, cases):
+    import slicer
+
+    widget = cases.ready_panel()
+    slicer.mrmlScene.RemoveNode(widget.parameters.image)
+    assert "No MRI" in widget.ui.applyButton.toolTip
+    assert not widget.ui.placeRingButton.enabled
+    slicer.mrmlScene.RemoveNode(widget.parameters.segmentation)
+    assert widget.ui.lesionSelector.currentNode() is None
+
+
+def test_saved_scene_brings_back_planes_choices_and_results(host, cases, tmp_path):
+    import numpy as np
+    import slicer
+    from BreastBiomarkersLib.inslicer.nodes import slice_to_ras, volume_from_node
+
+    widget = cases.ready_panel()
+    widget.ui.applyButton.click()
+    tilted = cases.make_exam(cases.tilt())
+    oblique = cases.logic().planeFromLesion(*tilted.lesion, tilted.volume, (0.3, 0.9, -0.2), name="oblique")
+    text = widget.ui.resultLabel.text
+    matrices = [slice_to_ras(node) for node in (widget.parameters.plane, oblique)]
+    hbo = volume_from_node(widget.parameters.hbo)
+    host.save_scene(tmp_path / "scene.mrb")
+    host.close_scene()
+    assert widget.parameters.hbo is None
+    assert widget.ui.resultLabel.text == "No results yet."
+    assert widget.ui.contrastTableView.mrmlTableNode() is None
+    host.load_scene(tmp_path / "scene.mrb")
+    p = widget.parameters
+    assert p.method is type(p.method).HARD_PRIOR
+    assert p.fiberCount == cases.FIBERS
+    assert (p.dataFile, p.referenceFile) == cases.data_files()
+    assert widget.ui.dataPathLineEdit.currentPath == p.dataFile
+    assert widget.ui.resultLabel.text == text
+    assert widget.ui.contrastTableView.mrmlTableNode() is p.contrastTable
+    again = volume_from_node(p.hbo)
+    assert np.allclose(again.array, hbo.array)
+    assert np.allclose(again.ijk_to_ras, hbo.ijk_to_ras, atol=1e-5)
+    for node, matrix in zip((p.plane, slicer.util.getNode("oblique")), matrices, strict=True):
+        assert np.allclose(slice_to_ras(node), matrix, atol=1e-6)
+    before = cases.names_of_nodes()
+    assert widget.ui.applyButton.enabled, widget.ui.applyButton.toolTip
+    widget.ui.applyButton.click()
+    assert cases.names_of_nodes() == before, "the restored results are updated"
+
+
+def test_reload_leaves_one_panel_that_works(host, cases):
+    cases.ready_panel()
+    again = host.reload("NIRSTReconstruction")
+    host.enter("NIRSTReconstruction")
+    assert again.ui.applyButton.enabled, again.ui.applyButton.toolTip
+    cases.open_panel()
+    again.ui.applyButton.click()
+    assert again.parameters.hbo is not None
+
+
+def test_reload_and_test_runs_the_cases(host, cases, monkeypatch):
+    from BreastBiomarkersLib.inslicer import self_test
+
+    module = importlib.import_module("NIRSTReconstruction")
+    found = self_test.source_cases("NIRSTReconstruction")
+    assert [case.__name__ for case in found] == sorted(CASE_NAMES)
+    quick = [case for case in found if "plane_from" in case.__name__]
+    monkeypatch.setattr(self_test, "source_cases", lambda name: quick)
+    test = module.NIRSTReconstructionTest()
+    ran = []
+    test.delayDisplay = lambda message, *rest: ran.append(message)
+    test.runTest()
+    assert ran == [case.__name__ for case in quick]
+
+
+@pytest.mark.slow
+def test_installed_module_checks_itself(host):
+    importlib.import_module("NIRSTReconstruction").checkSimulatedBreast()
+
+
+def test_choices_are_those_of_the_library(host):
+    from NIRSTReconstructionLib.calibration import GAINS
+    from NIRSTReconstructionLib.reconstruct import METHODS
+    from NIRSTReconstructionLib.spectra import PAPER_WAVELENGTHS_NM, table_names
+
+    module = importlib.import_module("NIRSTReconstruction")
+    assert {method.value for method in module.Method} <= set(METHODS)
+    assert {gains.value for gains in module.Gains} == {"auto", *GAINS}
+    assert module.WAVELENGTHS_NM == PAPER_WAVELENGTHS_NM
+    combo = host.widget("NIRSTReconstruction").ui.extinctionComboBox
+    assert [combo.itemText(n) for n in range(combo.count)] == list(table_names())
+
+
+def test_picture_of_the_panel(host, cases, tmp_path):
+    widget = cases.ready_panel()
+    widget.ui.applyButton.click()
+    folder = Path(os.environ.get("PANEL_PICTURES", tmp_path))
+    host.grab("NIRSTReconstruction", folder / "NIRSTReconstruction.png")
+    assert (folder / "NIRSTReconstruction.png").stat().st_size > 10_000
