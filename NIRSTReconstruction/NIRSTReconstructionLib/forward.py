@@ -25,7 +25,7 @@ MAX_JACOBIAN_BYTES = 4 * 2**30
 _MATRICES_AT_ONCE = 48  # matrices that are assembled at one time: their entries stay below about 10 MB
 _FIELDS_AT_ONCE = 16  # matrices whose complete fields are kept at one time
 _POINT_SOURCE_NODES = 24  # Gauss points in the spatial frequency along the plane's normal
-_POINT_SOURCE_DECADES = 11.0  # the integrand has fallen by exp(-11) at the last of them, at the shortest distance
+_POINT_SOURCE_DECAY = 11.0  # the integrand has fallen by exp(-11) at the last of them, at the shortest distance
 
 
 class ForwardModel:
@@ -56,7 +56,8 @@ class ForwardModel:
     delay.
 
     For point sources the fluence is the inverse cosine transform over the spatial frequency along the normal,
-    Phi_3D = (1 / pi) int_0^inf Phi_2D(mua + kappa kz^2) dkz, by Gauss-Legendre quadrature.
+    Phi_3D = (1 / pi) int_0^inf Phi_2D(mua + kappa kz^2) dkz, by Gauss-Legendre quadrature with the frequencies `kz`
+    (mm^-1) and `kz_weights`. For line sources kz is 0 alone.
 
     Raises
     ------
@@ -89,7 +90,7 @@ class ForwardModel:
         self.source_model = source_model
         self.operator = DiffusionOperator(mesh, boundary_coefficient(refractive_index, boundary_convention))
         self._delay = 2j * np.pi * modulation_mhz * 1e6 * refractive_index / SPEED_OF_LIGHT  # i omega / c, mm^-1
-        self._kz, self._kz_weights = _normal_frequencies(source_model, optodes)
+        self.kz, self.kz_weights = _normal_frequencies(source_model, optodes)
         sources = mesh.evaluation(optodes.sources).T.tocsr()
         self._detectors = mesh.evaluation(optodes.detectors).T.tocsr()
         self._solver = make_solver(solver, self.operator, sources, self._detectors)
@@ -201,11 +202,11 @@ class ForwardModel:
         derivatives = self.spectra.musp_derivatives(values)
         data = np.empty((wavelengths, channels), dtype=kind)
         jacobian = np.empty(shape, dtype=kind)
-        together = max(1, _FIELDS_AT_ONCE // len(self._kz))
+        together = max(1, _FIELDS_AT_ONCE // len(self.kz))
         for first in range(0, wavelengths, together):
             chunk = slice(first, min(first + together, wavelengths))
             fields = self._solver.fields(self._entries(mua[chunk], kappa[chunk]))
-            fluence, adjoint = (field.reshape(len(self._kz), -1, *field.shape[1:]) for field in fields)
+            fluence, adjoint = (field.reshape(len(self.kz), -1, *field.shape[1:]) for field in fields)
             data[chunk] = self._detected(fluence)
             jacobian[chunk] = log_fluence_jacobian(
                 self.operator,
@@ -214,8 +215,8 @@ class ForwardModel:
                 data[chunk],
                 self.optodes.channels,
                 kappa[chunk],
-                self._kz,
-                self._kz_weights,
+                self.kz,
+                self.kz_weights,
                 basis,
                 parameters,
                 self.spectra.extinction[chunk],
@@ -228,16 +229,16 @@ class ForwardModel:
         mua, kappa = _check_optical(mua, musp)
         source, detector = self.optodes.channels.T
         fluence = []
-        together = max(1, _MATRICES_AT_ONCE // len(self._kz))
+        together = max(1, _MATRICES_AT_ONCE // len(self.kz))
         for first in range(0, len(mua), together):
             chunk = slice(first, first + together)
             transfer = self._solver.transfer(self._entries(mua[chunk], kappa[chunk]))[:, source, detector]
-            fluence.append(np.tensordot(self._kz_weights, transfer.reshape(len(self._kz), -1, len(source)), 1))
+            fluence.append(np.tensordot(self.kz_weights, transfer.reshape(len(self.kz), -1, len(source)), 1))
         return self._log_data(np.concatenate(fluence), mua, kappa)
 
     def _detected(self, fluence: NDArray) -> NDArray:
         """Return Phi_sd (W, C) of source fields (G, W, N, S), summed over the frequencies along the normal."""
-        total = np.tensordot(self._kz_weights, fluence, 1)
+        total = np.tensordot(self.kz_weights, fluence, 1)
         source, detector = self.optodes.channels.T
         return np.stack([(self._detectors.T @ field)[detector, source] for field in total])
 
@@ -280,8 +281,8 @@ class ForwardModel:
     def _entries(self, mua: NDArray[np.float64], kappa: NDArray[np.float64]) -> NDArray:
         """Return matrix entries (n, G*W) for W wavelengths (W, Q) at each of the G frequencies along the normal."""
         absorption = mua + self._delay if self.modulation_mhz else mua
-        shifted = np.concatenate([absorption + kappa * kz**2 for kz in self._kz])
-        return self.operator.entries(shifted.T, np.tile(kappa, (len(self._kz), 1)).T)
+        shifted = np.concatenate([absorption + kappa * kz**2 for kz in self.kz])
+        return self.operator.entries(shifted.T, np.tile(kappa, (len(self.kz), 1)).T)
 
     def _log_data(self, fluence: NDArray, mua: NDArray[np.float64], kappa: NDArray[np.float64]) -> NDArray:
         """Return ln of the exitance (W, C); the phase's branch is the one nearest to a uniform medium's."""
@@ -326,7 +327,7 @@ def _normal_frequencies(source_model: str, optodes: Optodes) -> tuple[NDArray[np
     if source_model == "line":
         return np.zeros(1), np.ones(1)
     nodes, weights = np.polynomial.legendre.leggauss(_POINT_SOURCE_NODES)
-    highest = _POINT_SOURCE_DECADES / optodes.distances.min()
+    highest = _POINT_SOURCE_DECAY / optodes.distances.min()
     # kz = highest t^2 crowds the points toward 0, where the far channels have their signal
     t = 0.5 * (nodes + 1)
     return highest * t**2, weights * highest * t / np.pi

@@ -33,6 +33,8 @@ _WASTE = 0.2  # share of explicit zeros that joining two supernodes may bring
 class LanesSolver:
     """The fast route; needs numba. Complex symmetric matrices (frequency domain) are factored without pivoting.
 
+    Keeps working memory between calls, so one object is not for several threads at once.
+
     Parameters
     ----------
     operator : DiffusionOperator

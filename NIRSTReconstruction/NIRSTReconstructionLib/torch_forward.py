@@ -111,7 +111,7 @@ class TorchForward:
         together = max(1, _BYTES_AT_ONCE[self.device] // (2 * self._blocks * self._size**2 * 8))
         source, detector = self._channels.T
         fluence = torch.zeros((rows, len(source)), dtype=torch.float64, device=self.device)
-        for kz, weight in zip(self.model._kz, self.model._kz_weights, strict=True):
+        for kz, weight in zip(self.model.kz, self.model.kz_weights, strict=True):
             for first in range(0, rows, together):
                 chunk = slice(first, first + together)
                 try:
