@@ -18,7 +18,7 @@ from WeakSegmentLib.posterior import unmix
 from WeakSegmentLib.pseudo_mask import Label, make_pseudo_mask
 from WeakSegmentLib.random_walk import Marker, noise_scaled_graph, published_graph, repeat_walk
 from WeakSegmentLib.scribbles import cheapest_path
-from WeakSegmentLib.settings import PublishedSettings, RandomWalkSettings
+from WeakSegmentLib.settings import PublishedSettings, RandomWalkSettings, Settings
 from WeakSegmentLib.working_grid import WorkingGrid
 
 CUBE = np.ones((3, 3, 3), dtype=bool)
@@ -83,6 +83,16 @@ def crop_intensities(volume: Volume, pre: Volume | None, crop: tuple[slice, ...]
     return image
 
 
+def crop_of(points: ExtremePoints, volume: Volume, settings: Settings) -> tuple[slice, ...]:
+    """Return the only part of the image that a method reads, as an index into its array."""
+    if isinstance(settings, PublishedSettings):
+        margin = np.array(settings.margin_kji)
+        start = np.maximum(0, points.box_start_kji - margin)
+        stop = np.minimum(volume.shape, points.box_stop_kji - 1 + margin)
+        return tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+    return WorkingGrid.around(points, volume.shape, volume.spacing, settings.longest_side).crop
+
+
 def _require_contrast(image: NDArray[np.float32], volume: Volume) -> None:
     if np.ptp(image) == 0:
         raise InputError(
@@ -98,6 +108,7 @@ def walk_on_posterior(
     clicks: Sequence[Click],
     settings: RandomWalkSettings,
     progress: Progress,
+    others: Volume | None = None,
 ) -> CropResult:
     """Return the lesion by this extension's method: scribbles on the intensity posterior, noise-scaled walker."""
     grid = WorkingGrid.around(points, volume.shape, volume.spacing, settings.longest_side)
@@ -113,7 +124,8 @@ def walk_on_posterior(
 
     progress(0.05, "Drawing scribbles")
     scribbles = _draw_scribbles(grid, 1 + settings.path_weight * (1 - likely), settings)
-    pinned = _pinned_markers(grid, volume, points, clicks, settings)
+    taken = None if others is None else others.array[grid.crop] != 0
+    pinned = _pinned_markers(grid, volume, points, clicks, taken, settings)
     markers = np.full(grid.shape, Marker.UNKNOWN, dtype=np.int8)
     markers[radius > settings.background_radius] = Marker.BACKGROUND
     if excluding:
@@ -146,6 +158,9 @@ def walk_on_posterior(
     clicked = np.zeros(score.shape, dtype=bool)
     clicked[tuple(_voxels_of_clicks(volume, grid.crop, [click for click in clicks if not click.tumor]).T)] = True
     mask[grown] |= _holes(mask[grown], but_not=clicked[grown])
+    if taken is not None:
+        mask &= ~taken
+        labels[taken] = Label.BACKGROUND
     notes = {
         "contrast": posterior.contrast,
         "non_enhancing_excluded": bool(excluding),
@@ -178,10 +193,8 @@ def walk_as_published(
     """
     if clicks:
         raise InputError("The published method knows no corrective clicks. Use the random-walk method.")
-    margin = np.array(settings.margin_kji)
-    start = np.maximum(0, points.box_start_kji - margin)
-    stop = np.minimum(volume.shape, points.box_stop_kji - 1 + margin)
-    crop = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+    crop = crop_of(points, volume, settings)
+    start = np.array([s.start for s in crop])
     image = crop_intensities(volume, pre, crop)
     _require_contrast(image, volume)
     if image.max() <= 0:
@@ -238,10 +251,13 @@ def _pinned_markers(
     volume: Volume,
     points: ExtremePoints,
     clicks: Sequence[Click],
+    taken: NDArray[np.bool_] | None,
     settings: RandomWalkSettings,
 ) -> NDArray[np.int8]:
-    """Return the markers that hold through all solves: balls around the clicks, later ones winning, and the points."""
+    """Return the markers that hold through all solves; later ones win: other lesions, balls around clicks, points."""
     pinned = np.full(grid.shape, Marker.UNKNOWN, dtype=np.int8)
+    if taken is not None:
+        pinned[grid.coarsen(taken.astype(np.float32)) > 0.5] = Marker.BACKGROUND
     box_mm = (points.box_stop_kji - points.box_start_kji) * volume.spacing
     radius_mm = settings.click_radius_share * box_mm.max()
     box = grid.box_mask()

@@ -59,6 +59,7 @@ def segment_by_random_walk(
     progress: Progress = ignore_progress,
     pre: Volume | None = None,
     clicks: Sequence[Click] = (),
+    others: Volume | None = None,
 ) -> Segmentation:
     """Return the lesion that six extreme points and a random walker find, without any trained network.
 
@@ -75,6 +76,9 @@ def segment_by_random_walk(
         Pre-contrast image on the same grid; the method then works on `volume` minus `pre`.
     clicks : sequence of Click
         Corrections, in the order they were made.
+    others : Volume, optional
+        Non-zero in other lesions, on the same grid: they are background of this one and stay out of its mask. The
+        published method does not look at it.
 
     Raises
     ------
@@ -83,16 +87,17 @@ def segment_by_random_walk(
         background around it.
     """
     settings = RandomWalkSettings() if settings is None else settings
-    if pre is not None and not volume.same_grid(pre):
-        raise InputError(
-            f"'{pre.name}' ({_grid(pre)}) is not on the grid of '{volume.name}' ({_grid(volume)}), or lies "
-            "elsewhere in the patient. Resample it to that image first."
-        )
+    for more in (pre, others):
+        if more is not None and not volume.same_grid(more):
+            raise InputError(
+                f"'{more.name}' ({_grid(more)}) is not on the grid of '{volume.name}' ({_grid(volume)}), or lies "
+                "elsewhere in the patient. Resample it to that image first."
+            )
     started = time.perf_counter()
     if isinstance(settings, PublishedSettings):
         found = walk_as_published(volume, pre, points, clicks, settings, progress)
     else:
-        found = walk_on_posterior(volume, pre, points, clicks, settings, progress)
+        found = walk_on_posterior(volume, pre, points, clicks, settings, progress, others)
     if not all(solve["converged"] for solve in found.notes["solves"]):
         _log.warning("A random walk did not converge; see 'solves' in the record.")
     result = Segmentation(
@@ -110,6 +115,7 @@ def segment_by_random_walk(
             "clicks": [{"position_ras_mm": list(click.position_ras), "tumor": click.tumor} for click in clicks],
             "crop_kji": [[s.start, s.stop] for s in found.crop],
             "crop_checksum": _checksum(volume, pre, found.crop),
+            "others_checksum": _checksum_of_others(others, found.crop),
             **found.notes,
             "seconds": time.perf_counter() - started,
         },
@@ -119,14 +125,18 @@ def segment_by_random_walk(
 
 
 def replay(
-    record: Mapping[str, Any], volume: Volume, progress: Progress = ignore_progress, pre: Volume | None = None
+    record: Mapping[str, Any],
+    volume: Volume,
+    progress: Progress = ignore_progress,
+    pre: Volume | None = None,
+    others: Volume | None = None,
 ) -> Segmentation:
     """Return the segmentation a record describes, computed again on the same image.
 
     Raises
     ------
     InputError
-        If the image is not the one of the record.
+        If the image is not the one of the record, or the other lesions are not.
     """
     try:
         settings = METHODS[record["method"]](
@@ -139,8 +149,10 @@ def replay(
         raise InputError(f"This is not a complete segmentation record ({error}).") from error
     if list(volume.shape) != shape or _checksum(volume, pre, crop) != checksum:
         raise InputError(f"The record was made on another image than '{volume.name}' (or another pre-contrast image).")
+    if _checksum_of_others(others, crop) != record.get("others_checksum"):
+        raise InputError(f"The record was made with other lesions marked on '{volume.name}' than the given ones.")
     return segment_by_random_walk(
-        volume, ExtremePoints.from_ras(points_ras, volume), settings, progress, pre=pre, clicks=clicks
+        volume, ExtremePoints.from_ras(points_ras, volume), settings, progress, pre, clicks, others
     )
 
 
@@ -152,6 +164,10 @@ def _on_image(part: NDArray[Any], found: CropResult, volume: Volume) -> NDArray[
 
 def _checksum(volume: Volume, pre: Volume | None, crop: tuple[slice, ...]) -> int:
     return zlib.crc32(crop_intensities(volume, pre, crop).tobytes())
+
+
+def _checksum_of_others(others: Volume | None, crop: tuple[slice, ...]) -> int | None:
+    return None if others is None else zlib.crc32((others.array[crop] != 0).tobytes())
 
 
 def _grid(volume: Volume) -> str:
