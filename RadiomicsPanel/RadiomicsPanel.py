@@ -308,16 +308,18 @@ class RadiomicsPanelLogic(ScriptedLoadableModuleLogic):
             "Feature": [v.feature.name.replace("_", " ") for v in first],
             "Aggregation": [v.aggregation for v in first],
         }
-        for extraction in extractions:
-            title = extraction.segment
+        found = [{v.column: v for v in extraction.values} for extraction in extractions]
+        for extraction, values in zip(extractions, found, strict=True):
+            filtered = extraction.filter != "original"  # without the shape, which the first extraction has
+            title = f"{extraction.segment}, {extraction.filter}" if filtered else extraction.segment
             while title in columns:  # segment names need not be unique
                 title += " (2)"
-            columns[title] = [v.value for v in extraction.values]
+            columns[title] = [values[v.column].value if v.column in values else None for v in first]
         columns["Unit"] = [v.unit for v in first]
         columns["IBSI code"] = [v.feature.ibsi for v in first]
         columns["Category"] = [v.feature.category for v in first]
-        notes = zip(*(extraction.values for extraction in extractions), strict=True)
-        columns["Note"] = [next((v.note for v in values if v.note), "") for values in notes]
+        notes = [[values[v.column].note for values in found if v.column in values] for v in first]
+        columns["Note"] = [next((note for note in of_row if note), "") for of_row in notes]
         return table_to_node(columns, tableNode, name)
 
 

@@ -79,6 +79,7 @@ def _extract(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
             {
                 "case": e.case,
                 "segment": e.segment,
+                "filter": e.filter,
                 "volume_mm3": e.preparation["morphological_volume_mm3"],
                 "voxels": e.preparation["intensity_voxels"],
                 "levels": e.preparation["level_count"],

@@ -17,6 +17,7 @@ from BreastBiomarkersLib.volume import Volume
 
 from RadiomicsPanelLib.catalog import FEATURES, select_features
 from RadiomicsPanelLib.feature import Feature, NotApplicable
+from RadiomicsPanelLib.filtered import filter_around, filtered_roi
 from RadiomicsPanelLib.roi import Case, Roi, prepare_roi
 from RadiomicsPanelLib.settings import Settings, settings_to_dict
 
@@ -56,6 +57,7 @@ class Extraction:
     Attributes
     ----------
     case, segment, filter : str
+        The filter is "original" for the image itself.
     values : tuple of FeatureValue
     preparation : dict
         Source geometry and hashes, numbers of the preparation, notes.
@@ -75,13 +77,19 @@ def compute_features(
 ) -> list[FeatureValue]:
     """Return the values of all features, or of the named features and families, in the region's aggregations.
 
+    In a filtered image shape is left out: it would be measured again, not otherwise.
+
     Raises
     ------
     InputError
         If a name is unknown, or VTK is missing for shape features.
     """
     values = []
-    selected = select_features(names)
+    selected = [
+        (family, features)
+        for family, features in select_features(names)
+        if family.of_responses or roi.filter == "original"
+    ]
     for n, (family, features) in enumerate(selected):
         progress(n / len(selected), family.title)
         prepared = family.prepare(roi, family.aggregations(roi.settings.aggregations))
@@ -94,45 +102,44 @@ def compute_features(
     return values
 
 
-def extract(
-    case: Case, settings: Settings, progress: Progress = ignore_progress, names: Sequence[str] | None = None
-) -> Extraction:
-    """Return the features of one segment.
-
-    Raises
-    ------
-    InputError
-        As `prepare_roi` and `compute_features`.
-    """
-    progress(0.0, f"Preparing {case.segment}")
-    roi = prepare_roi(case, settings)
-    values = compute_features(roi, names, portion(progress, 0.1, 1.0))
-    preparation = {
-        "image": _describe(case.image),
-        "mask": _describe(case.mask) | {"label": case.label},
-        **roi.record,
-        "notes": list(roi.notes),
-    }
-    return Extraction(case.name, case.segment, "original", tuple(values), preparation, settings)
-
-
 def extract_all(
     cases: Sequence[Case],
     settings: Settings,
     progress: Progress = ignore_progress,
     names: Sequence[str] | None = None,
 ) -> list[Extraction]:
-    """Return the features of several segments, in their order.
+    """Return the features of several segments, each in its image and then in every filtered image of the settings.
+
+    Segments of one image (the same `Volume`) are measured in one filtered image: each filter runs once.
 
     Raises
     ------
     InputError
-        For the first segment that cannot be measured, naming it.
+        For the first segment that cannot be measured, naming it; as `prepare_roi`, `compute_features` and
+        `filter_around`.
     """
-    return [
-        extract(case, settings, portion(progress, n / len(cases), (n + 1) / len(cases)), names)
-        for n, case in enumerate(cases)
-    ]
+    select_features(names)
+    share = 1 / (1 + len(settings.filters))
+    first, rois = portion(progress, 0.0, share), []
+    segments: list[list[Extraction]] = []
+    groups = _cases_by_image(cases)
+    sources = {n: source for group in groups for source in [_describe(cases[group[0]].image)] for n in group}
+    for n, case in enumerate(cases):
+        step = portion(first, n / len(cases), (n + 1) / len(cases))
+        step(0.0, f"Preparing {case.segment}")
+        rois.append(prepare_roi(case, settings))
+        segments.append([_measure(case, rois[-1], sources[n], settings, names, portion(step, 0.1, 1.0))])
+    for f, chosen in enumerate(settings.filters, 1):
+        of_filter, done = portion(progress, f * share, (f + 1) * share), 0
+        for group in groups:
+            of_filter(done / len(cases), f"Filtering: {chosen.label}")
+            response = filter_around(cases[group[0]].image, [rois[n] for n in group], settings, chosen)
+            for n in group:
+                roi = filtered_roi(rois[n], response, chosen)
+                step = portion(of_filter, done / len(cases), (done + 1) / len(cases))
+                segments[n].append(_measure(cases[n], roi, sources[n], settings, names, portion(step, 0.3, 1.0)))
+                done += 1
+    return [extraction for segment in segments for extraction in segment]
 
 
 def provenance(extractions: Sequence[Extraction]) -> dict[str, Any]:
@@ -149,6 +156,9 @@ def provenance(extractions: Sequence[Extraction]) -> dict[str, Any]:
         },
         "settings": settings_to_dict(extractions[0].settings),
         "segments": [{"case": e.case, "segment": e.segment, "filter": e.filter, **e.preparation} for e in extractions],
+        "filters": {
+            f.label: {"ibsi_code": f.code, "standardized": f.standardized} for f in extractions[0].settings.filters
+        },
         "columns": {
             v.column: {
                 "category": v.feature.category,
@@ -162,6 +172,24 @@ def provenance(extractions: Sequence[Extraction]) -> dict[str, Any]:
         },
         "catalog_size": len(FEATURES),
     }
+
+
+def _cases_by_image(cases: Sequence[Case]) -> list[list[int]]:
+    """Return the numbers of the cases of each image, which may be held by several cases."""
+    groups: dict[int, list[int]] = {}
+    for n, case in enumerate(cases):
+        groups.setdefault(id(case.image), []).append(n)
+    return list(groups.values())
+
+
+def _measure(
+    case: Case, roi: Roi, source: dict[str, Any], settings: Settings, names: Sequence[str] | None, progress: Progress
+) -> Extraction:
+    """Return the region's features with where they come from."""
+    values = compute_features(roi, names, progress)
+    mask = _describe(case.mask) | {"label": case.label}
+    preparation = {"image": source, "mask": mask, **roi.record, "notes": list(roi.notes)}
+    return Extraction(case.name, case.segment, roi.filter, tuple(values), preparation, settings)
 
 
 def _mean_value(feature: Feature, objects: Sequence[Any]) -> tuple[float | None, str]:

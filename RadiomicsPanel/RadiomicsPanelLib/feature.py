@@ -86,6 +86,8 @@ class Family:
     prepare : callable
         From a region and the wanted aggregations to, for each, the prepared objects whose features are averaged.
     features : tuple of Feature
+    of_responses : bool
+        Whether the family is measured in filtered images too.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Family:
     kind: Literal["region", "directional", "zonal"]
     prepare: Callable[[Roi, tuple[str, ...]], Mapping[str, list[Any]]]
     features: tuple[Feature, ...]
+    of_responses: bool = True
 
     def aggregations(self, wanted: tuple[str, ...]) -> tuple[str, ...]:
         """Return what the wanted aggregations mean for this family: themselves, their dimensions, or ("",)."""

@@ -74,4 +74,4 @@ FEATURES: tuple[Feature, ...] = (
     _loc(name="global_peak", tag="loc_peak_glob", ibsi="0F91", compute=global_peak),
 )
 
-FAMILY = Family("loc", "Local intensity", "region", prepare, FEATURES)
+FAMILY = Family("loc", "Local intensity", "region", prepare, FEATURES, of_responses=False)

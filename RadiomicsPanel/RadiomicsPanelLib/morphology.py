@@ -381,4 +381,4 @@ FEATURES: tuple[Feature, ...] = (
     _morph(name="geary_c", category="regional", tag="morph_geary_c", ibsi="NPT7", compute=geary_c),
 )
 
-FAMILY = Family("morph", "Morphology", "region", prepare, FEATURES)
+FAMILY = Family("morph", "Morphology", "region", prepare, FEATURES, of_responses=False)

@@ -13,10 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import SimpleITK as sitk
 from BreastBiomarkersLib.errors import InputError
-from BreastBiomarkersLib.volume import Volume, apply_affine, read_volume
+from BreastBiomarkersLib.volume import Volume, read_volume
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from RadiomicsPanelLib.bins import bin_record, choose_bins, discretize
+from RadiomicsPanelLib.grid import MAX_GRID_VOXELS as MAX_GRID_VOXELS
+from RadiomicsPanelLib.grid import Box, interpolate, require_size, resample_image, target_grid
 from RadiomicsPanelLib.level_image import LevelImage
 from RadiomicsPanelLib.settings import MAX_LEVELS, Settings
 
@@ -24,11 +27,8 @@ CONTEXT_MM = 6.3
 """Image kept around the region: the 1 cm^3 ball of the local peaks has a radius of 6.204 mm."""
 
 MAX_LABELS = 256
-MAX_GRID_VOXELS = 50_000_000
-"""Largest prepared grid (region's bounding box and context); a larger one is refused before it is allocated."""
 
 _HALF = 0.5 - 1e-9
-_SPLINE_REACH = 32  # voxels; the cubic B-spline's prefilter decays by 0.27 per voxel
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +76,8 @@ class Roi:
         What the user should know about the preparation.
     record : dict
         The preparation's numbers, step by step, for the provenance.
+    filter : str
+        Label of the filter whose response the intensities are, or "original".
     """
 
     case_name: str
@@ -88,6 +90,7 @@ class Roi:
     level_count: int
     notes: tuple[str, ...] = ()
     record: dict[str, Any] = field(default_factory=dict)
+    filter: str = "original"
 
     @property
     def spacing(self) -> NDArray[np.float64]:
@@ -130,40 +133,12 @@ class LevelPreview(NamedTuple):
     warnings: tuple[str, ...]
 
 
-class _Bins(NamedTuple):
-    """Level = floor(multiplier * (intensity - origin) / divisor) + 1, at most `level_count`."""
-
-    origin: float
-    multiplier: int
-    divisor: float
-    level_count: int
-
-    @property
-    def width(self) -> float:
-        return self.divisor / self.multiplier
-
-
 class _Prepared(NamedTuple):
     image: Volume
     morphological_mask: NDArray[np.bool_]
     intensity_mask: NDArray[np.bool_]
     notes: list[str]
     record: dict[str, Any]
-
-
-class _Box(NamedTuple):
-    """A part of a larger array and where it starts there, in array order."""
-
-    array: NDArray[Any]
-    start: NDArray[np.int64]
-
-
-class _Grid(NamedTuple):
-    """A grid along the axes of another one: index n lies at `origin + n * step` of the source's indices (K, J, I)."""
-
-    size: NDArray[np.int64]
-    origin: NDArray[np.float64]
-    step: NDArray[np.float64]
 
 
 def read_cases(image_path: str | Path, mask_path: str | Path, label: int | None = None) -> list[Case]:
@@ -223,20 +198,15 @@ def prepare_roi(case: Case, settings: Settings) -> Roi:
     """
     prepared = _prepare(case, settings)
     intensities = prepared.image.array[prepared.intensity_mask]
-    bins = _choose_bins(intensities, settings, case)
+    bins = choose_bins(intensities, settings, case.title)
     if bins.level_count > MAX_LEVELS:
         raise InputError(_too_many_levels(case, settings, intensities, bins.level_count))
     levels = np.zeros(prepared.image.shape, dtype=np.int32)
-    levels[prepared.intensity_mask] = _discretize(intensities, bins)
+    levels[prepared.intensity_mask] = discretize(intensities, bins)
     notes = prepared.notes + _level_warnings(bins.level_count, len(intensities))
     if "2_5D_avg" in suggest_aggregations(prepared.image.spacing) and any("3D" in a for a in settings.aggregations):
         notes.append("slices are more than twice as thick as pixels: 2.5-D aggregation or an isotropic grid is advised")
-    record = prepared.record | {
-        "level_count": bins.level_count,
-        "occupied_levels": len(np.unique(levels[prepared.intensity_mask])),
-        "bin_origin": bins.origin,
-        "bin_width": bins.width,
-    }
+    record = prepared.record | bin_record(bins, levels[prepared.intensity_mask])
     return Roi(
         case.name,
         case.segment,
@@ -263,14 +233,14 @@ def preview_levels(case: Case, settings: Settings) -> LevelPreview:
     """
     prepared = _prepare(case, settings)
     intensities = prepared.image.array[prepared.intensity_mask]
-    bins = _choose_bins(intensities, settings, case)
+    bins = choose_bins(intensities, settings, case.title)
     volume = int(prepared.morphological_mask.sum()) * prepared.image.voxel_volume_mm3
     if bins.level_count > MAX_LEVELS:
         warning = _too_many_levels(case, settings, intensities, bins.level_count)
         return LevelPreview(
             bins.level_count, 0, len(intensities), volume, np.zeros(0), np.zeros(0, np.int64), (warning,)
         )
-    counts = np.bincount(_discretize(intensities, bins), minlength=bins.level_count + 1)[1:]
+    counts = np.bincount(discretize(intensities, bins), minlength=bins.level_count + 1)[1:]
     edges = bins.origin + bins.width * np.arange(bins.level_count + 1.0)
     warnings = tuple(prepared.notes + _level_warnings(bins.level_count, len(intensities)))
     return LevelPreview(
@@ -356,7 +326,7 @@ def _require_orthogonal(image: Volume) -> None:
         )
 
 
-def _mask_on_image_grid(case: Case, notes: list[str]) -> _Box:
+def _mask_on_image_grid(case: Case, notes: list[str]) -> Box:
     """Return the mask's box on the image grid, with one voxel around it unless the image ends there."""
     image, mask = case.image, case.mask
     _require_labels(mask)
@@ -369,10 +339,10 @@ def _mask_on_image_grid(case: Case, notes: list[str]) -> _Box:
         return _resample_mask(case, inside[box], np.array([s.start for s in box]), notes)
     start = np.maximum([s.start - 1 for s in box], 0)
     stop = np.minimum([s.stop + 1 for s in box], image.shape)
-    return _Box(inside[tuple(map(slice, start, stop))], start)
+    return Box(inside[tuple(map(slice, start, stop))], start)
 
 
-def _resample_mask(case: Case, inside: NDArray[np.bool_], start: NDArray[np.int64], notes: list[str]) -> _Box:
+def _resample_mask(case: Case, inside: NDArray[np.bool_], start: NDArray[np.int64], notes: list[str]) -> Box:
     """Interpolate a mask of another grid linearly at the image's voxels and keep what reaches one half."""
     image, mask = case.image, case.mask
     corners = np.array([[k, j, i] for k in (0, 1) for j in (0, 1) for i in (0, 1)]) * (np.array(inside.shape) + 1)
@@ -381,7 +351,7 @@ def _resample_mask(case: Case, inside: NDArray[np.bool_], start: NDArray[np.int6
     stop = np.minimum(np.ceil(at.max(axis=0)).astype(np.int64) + 1, image.shape)
     if (first >= stop).any():
         raise InputError(f"The {case.title} lies outside the image '{image.name}'. Choose the image it was drawn on.")
-    _require_size(stop - first, case)
+    require_size(stop - first, case.title)
     image_to_mask = mask.ras_to_ijk @ image.ijk_to_ras
     matrix = image_to_mask[:3, :3][::-1, ::-1]
     offset = matrix @ first + image_to_mask[:3, 3][::-1] - start + 2
@@ -400,10 +370,10 @@ def _resample_mask(case: Case, inside: NDArray[np.bool_], start: NDArray[np.int6
         )
     if abs(ratio - 1) > 0.1:
         notes.append(f"on the image grid the mask's volume changed by {ratio - 1:+.0%}")
-    return _Box(resampled, first)
+    return Box(resampled, first)
 
 
-def _require_numbers(case: Case, mask: _Box) -> None:
+def _require_numbers(case: Case, mask: Box) -> None:
     """Refuse a region in which an intensity is infinite or not a number."""
     array = case.image.array
     if array.dtype.kind == "c" or array.dtype.kind not in "fiub":
@@ -417,66 +387,17 @@ def _require_numbers(case: Case, mask: _Box) -> None:
         )
 
 
-def _require_size(size: NDArray[np.int64], case: Case) -> None:
-    if np.prod(size.astype(float)) > MAX_GRID_VOXELS:
-        raise InputError(
-            f"The {case.title} would take {'x'.join(str(n) for n in size)} voxels; at most "
-            f"{MAX_GRID_VOXELS:g} are analysed. Choose a coarser grid or a smaller segment."
-        )
-
-
-def _target_grid(image: Volume, spacing_kji_mm: tuple[float | None, ...] | None) -> _Grid:
-    """Return the analysis grid, which shares the image's center and axes."""
-    size, spacing = np.array(image.shape), image.spacing
-    wanted = spacing_kji_mm or (None, None, None)
-    target = np.array([s if t is None else t for s, t in zip(spacing, wanted, strict=True)])
-    step = target / spacing
-    step[np.abs(step - 1) < 1e-6] = 1.0
-    new_size = np.where(step == 1, size, np.maximum(np.ceil(np.round(size / step, 3)), 1)).astype(np.int64)
-    return _Grid(new_size, (size - 1) / 2 - (new_size - 1) / 2 * step, step)
-
-
-def _resample(case: Case, mask: _Box, settings: Settings) -> tuple[Volume, NDArray[np.bool_]]:
+def _resample(case: Case, mask: Box, settings: Settings) -> tuple[Volume, NDArray[np.bool_]]:
     """Return image and morphological mask on the analysis grid, cropped to the region and its context."""
     image = case.image
-    grid = _target_grid(image, settings.spacing_kji_mm)
+    grid = target_grid(image, settings.spacing_kji_mm)
     context = np.ceil(CONTEXT_MM / (image.spacing * grid.step)).astype(np.int64)
     start = np.floor((mask.start - grid.origin) / grid.step).astype(np.int64) - context
     stop = np.ceil((mask.start + mask.array.shape - 1 - grid.origin) / grid.step).astype(np.int64) + context + 1
     start, stop = np.maximum(start, 0), np.minimum(stop, grid.size)
-    _require_size(stop - start, case)
-    order = 3 if settings.interpolation == "cubic" else 1
-    first = np.floor(grid.origin + start * grid.step).astype(np.int64) - (_SPLINE_REACH if order == 3 else 1)
-    last = np.ceil(grid.origin + (stop - 1) * grid.step).astype(np.int64) + (_SPLINE_REACH if order == 3 else 1)
-    first, last = np.maximum(first, 0), np.minimum(last, np.array(image.shape) - 1)
-    _require_size(last + 1 - first, case)
-    source = image.array[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))].astype(np.float64)
-    if (grid.step != 1).any() and not np.isfinite(source).all():
-        raise InputError(
-            f"{int(np.count_nonzero(~np.isfinite(source)))} voxels around the {case.title} are not a number, and "
-            "resampling would mix them in. Mend the image or keep its own grid."
-        )
-    array = _interpolate(_Box(source, first), grid, start, stop, order)
-    inside = _interpolate(_Box(mask.array.astype(np.float64), mask.start), grid, start, stop, 1) >= _HALF
-    matrix = image.ijk_to_ras.copy()
-    matrix[:3, :3] *= grid.step[::-1]
-    matrix[:3, 3] = apply_affine(image.ijk_to_ras, (grid.origin + start * grid.step)[::-1])[0]
-    return Volume(array, matrix, image.name), inside
-
-
-def _interpolate(
-    box: _Box, grid: _Grid, start: NDArray[np.int64], stop: NDArray[np.int64], order: int
-) -> NDArray[np.float64]:
-    """Return the box's values at the grid's voxels from `start` to before `stop`; edges are continued outward."""
-    offset = grid.origin + start * grid.step - box.start
-    if (grid.step == 1).all():
-        at = [
-            np.clip(np.arange(n) + round(o), 0, m - 1)
-            for n, o, m in zip(stop - start, offset, box.array.shape, strict=True)
-        ]
-        return box.array[np.ix_(*at)]
-    shape = tuple(int(n) for n in stop - start)
-    return ndimage.affine_transform(box.array, grid.step, offset, shape, order=order, mode="nearest")
+    resampled = resample_image(image, grid, start, stop, 3 if settings.interpolation == "cubic" else 1, case.title)
+    inside = interpolate(Box(mask.array.astype(np.float64), mask.start), grid, start, stop, 1) >= _HALF
+    return resampled, inside
 
 
 def _resegment(
@@ -501,33 +422,6 @@ def _resegment(
             f"{_limit(settings.lower, 'no lower limit')} to {_limit(settings.upper, 'no upper limit')}."
         )
     return intensity_mask
-
-
-def _choose_bins(intensities: NDArray[np.float64], settings: Settings, case: Case) -> _Bins:
-    low, high = float(intensities.min()), float(intensities.max())
-    if settings.discretization == "bin_count":
-        count = int(settings.bin_count or 0)
-        return _Bins(low, count, high - low, count)
-    if settings.discretization == "bin_width":
-        width = float(settings.bin_width or 0)
-        origin = low if settings.lower is None else settings.lower
-        if settings.upper is None:
-            return _Bins(origin, 1, width, int(min((high - origin) / width, 2.0**53)) + 1)
-        return _Bins(origin, 1, width, int(min(np.ceil((settings.upper - origin) / width), 2.0**53)))
-    if low < 1 or not (intensities % 1 == 0).all():
-        raise InputError(
-            f"The intensities in the {case.title} are no gray levels (whole numbers from 1; they run from {low:g} to "
-            f"{high:g}). Choose a bin width or a bin count."
-        )
-    return _Bins(1.0, 1, 1.0, int(high))
-
-
-def _discretize(intensities: NDArray[np.float64], bins: _Bins) -> NDArray[np.int64]:
-    """Return the gray level of each intensity, 1 to `bins.level_count`."""
-    if bins.divisor == 0:
-        return np.ones(len(intensities), dtype=np.int64)
-    levels = np.floor(bins.multiplier * (intensities - bins.origin) / bins.divisor).astype(np.int64) + 1
-    return np.clip(levels, 1, bins.level_count)
 
 
 def _too_many_levels(case: Case, settings: Settings, intensities: NDArray[np.float64], count: int) -> str:

@@ -12,6 +12,7 @@ from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.files import atomic_path, require_file
 
 from RadiomicsPanelLib.feature import AGGREGATIONS
+from RadiomicsPanelLib.filters import Filter, filter_from_dict, filter_to_dict
 
 Discretization = Literal["bin_width", "bin_count", "none"]
 Interpolation = Literal["linear", "cubic"]
@@ -48,6 +49,10 @@ class Settings:
         ones in 1000 bins.
     aggregations : tuple of str
         Of `AGGREGATIONS`.
+    filters : tuple of Filter
+        Filtered images to measure too, beside the image itself; see `RadiomicsPanelLib.filters`.
+    filter_bin_count : int
+        Gray levels of a filtered image. Its values have no unit to choose a bin width in, and no range to re-segment.
     intensity_unit : str
         Unit of the image, for the tables.
     """
@@ -67,6 +72,8 @@ class Settings:
     ivh_bin_width: float | None = None
     ivh_bin_count: int | None = None
     aggregations: tuple[str, ...] = ("3D_avg", "3D_comb")
+    filters: tuple[Filter, ...] = ()
+    filter_bin_count: int = 32
     intensity_unit: str = "a.u."
 
     def __post_init__(self) -> None:
@@ -83,6 +90,11 @@ class Settings:
             raise InputError(f"Settings '{self.name}': outlier_sigma has to be above 0, or null.")
         self._check_bins("", self.discretization, self.bin_width, self.bin_count)
         self._check_bins("ivh_", self.ivh_discretization, self.ivh_bin_width, self.ivh_bin_count)
+        self._check_bins("filter_", "bin_count", None, self.filter_bin_count)
+        labels = [one.label for one in self.filters]
+        if len(set(labels)) < len(labels):
+            twice = next(label for label in labels if labels.count(label) > 1)
+            raise InputError(f"Settings '{self.name}': the filter '{twice}' is there twice.")
         unknown = set(self.aggregations) - set(AGGREGATIONS)
         if unknown or not self.aggregations:
             raise InputError(f"Settings '{self.name}': aggregations are some of {', '.join(AGGREGATIONS)}.")
@@ -231,7 +243,7 @@ PRESETS: dict[str, Settings] = {
 
 def settings_to_dict(settings: Settings) -> dict[str, Any]:
     """Return the settings as plain data that JSON can hold."""
-    return json.loads(json.dumps(asdict(settings)))
+    return json.loads(json.dumps(asdict(settings) | {"filters": [filter_to_dict(f) for f in settings.filters]}))
 
 
 def settings_from_dict(data: dict[str, Any]) -> Settings:
@@ -253,7 +265,10 @@ def settings_from_dict(data: dict[str, Any]) -> Settings:
     for name, kind in kinds.items():
         if not isinstance(values.get(name, kind()), kind):
             raise InputError(f"Settings: {name} has to be {'true or false' if kind is bool else 'a text'}.")
+    if not isinstance(data.get("filters", []), list):
+        raise InputError("Settings: filters has to be a list of filters, each with its kind.")
     try:
+        values["filters"] = tuple(filter_from_dict(one) for one in data.get("filters", []))
         return Settings(**values)
     except TypeError as error:
         raise InputError(f"Settings '{data.get('name', '')}' hold a value of the wrong kind ({error}).") from error

@@ -1,4 +1,4 @@
-"""Feature values as tables: one row per value (long) or per segment (wide), with the provenance beside the file."""
+"""Feature values as tables: a row per value (long) or per segment and filter (wide), the provenance beside the file."""
 
 from __future__ import annotations
 
@@ -50,16 +50,19 @@ def long_rows(extractions: Sequence[Extraction]) -> list[Row]:
 
 def wide_columns(extractions: Sequence[Extraction]) -> tuple[str, ...]:
     """Return the column names of `wide_rows`: case, segment, filter, one per feature and aggregation, notes."""
-    return ("case", "segment", "filter", *(v.column for v in extractions[0].values), "notes")
+    columns = dict.fromkeys(v.column for e in extractions for v in e.values)
+    return ("case", "segment", "filter", *columns, "notes")
 
 
 def wide_rows(extractions: Sequence[Extraction]) -> list[Row]:
-    """Return one row per segment, in the order of `wide_columns`; notes name the columns they are about."""
+    """Return one row per segment and filter, in the order of `wide_columns`; notes name the columns they are about."""
     rows: list[Row] = []
+    columns = wide_columns(extractions)[3:-1]
     for e in extractions:
         about_values = [f"{v.column}: {v.note}" for v in e.values if v.note]
         notes = "; ".join([*e.preparation["notes"], *about_values])
-        rows.append((e.case, e.segment, e.filter, *(v.value for v in e.values), notes))
+        values = {v.column: v.value for v in e.values}
+        rows.append((e.case, e.segment, e.filter, *(values.get(column) for column in columns), notes))
     return rows
 
 

@@ -15,7 +15,7 @@ import pytest
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.volume import write_volume
 from RadiomicsPanelLib.cli import main
-from RadiomicsPanelLib.extract import VERSION, extract, extract_all
+from RadiomicsPanelLib.extract import VERSION, extract_all
 from RadiomicsPanelLib.settings import PRESETS, Settings, read_settings
 from RadiomicsPanelLib.table import LONG_COLUMNS, long_rows, wide_columns, wide_rows, write_table
 
@@ -73,7 +73,7 @@ def test_long_table_holds_every_value(files, capsys):
 
 
 def test_numbers_in_a_table_read_back_bit_for_bit(tmp_path, lump):
-    extraction = extract(lump(), PRESETS["mr"])
+    (extraction,) = extract_all([lump()], PRESETS["mr"])
     write_table([extraction], tmp_path / "t.csv", long=True)
     read = [float(r["value"]) if r["value"] else None for r in rows_of(tmp_path / "t.csv")]
     assert read == [v.value for v in extraction.values]
@@ -101,7 +101,7 @@ def test_wide_table_has_a_row_per_segment_and_its_provenance_explains_the_column
 def test_notes_of_a_wide_table_name_their_columns(lump):
     case = lump()
     flat = type(case)(case.image.with_array(np.full(case.image.shape, 5.0)), case.mask, case.name, "flat")
-    extractions = [extract(flat, Settings())]
+    extractions = extract_all([flat], Settings())
     row = dict(zip(wide_columns(extractions), wide_rows(extractions)[0], strict=True))
     assert row["glcm_correlation_3D_avg"] is None
     assert "glcm_correlation_3D_avg: not applicable: all neighbors have one gray level" in row["notes"]
