@@ -7,7 +7,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from BreastBiomarkersLib.progress import Progress, ignore_progress
 from numpy.typing import NDArray
 
 from NIRSTReconstructionLib.forward import ForwardModel
-from NIRSTReconstructionLib.meshing import ELEMENT_SIZE_MM, OPTODE_ELEMENT_SIZE_MM, disc_mesh
-from NIRSTReconstructionLib.optodes import place_optodes, ring_optodes
+from NIRSTReconstructionLib.meshing import ELEMENT_SIZE_MM, OPTODE_ELEMENT_SIZE_MM, ellipse_contour, fill_contour
+from NIRSTReconstructionLib.optodes import Optodes, place_optodes, ring_optodes
 from NIRSTReconstructionLib.phantoms import (
     BODY_RADIUS_MM,
     MISMATCHES,
@@ -36,6 +36,7 @@ FORMAT = "nirst-dataset-1"
 MAX_PHANTOMS = 1_000_000
 _BATCH = 16  # phantoms simulated at once
 _MAX_INCLUSIONS = 4
+_SMALLEST_AXIS_MM = 30.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class DatasetSettings:
     no_contrast, mri_invisible : float
         Shares of phantoms whose inclusions are only in the MR image, or only in the light.
     fiber_count : int
+    half_axes_mm : (float, float)
+        Of the body, a disc or an ellipse along x and y; inclusions are moved with the body's axes, and stay round.
     wavelengths_nm : tuple of float
     extinction_table : str
     source_model : str
@@ -72,6 +75,7 @@ class DatasetSettings:
     no_contrast: float = 0.0
     mri_invisible: float = 0.0
     fiber_count: int = 16
+    half_axes_mm: tuple[float, float] = (BODY_RADIUS_MM, BODY_RADIUS_MM)
     wavelengths_nm: tuple[float, ...] = PAPER_WAVELENGTHS_NM
     extinction_table: str = "nirfast"
     source_model: str = "line"
@@ -86,6 +90,11 @@ class DatasetSettings:
             raise InputError(f"{self.shard_size} phantoms per file were asked for; 1 to 10000 are possible.")
         if self.preset not in PRESETS:
             raise InputError(f"Unknown phantom preset '{self.preset}'. Choose one of: {', '.join(PRESETS)}.")
+        if not (min(self.half_axes_mm) >= _SMALLEST_AXIS_MM and max(self.half_axes_mm) <= 2 * BODY_RADIUS_MM):
+            raise InputError(
+                f"Half axes of {self.half_axes_mm} mm were asked for; {_SMALLEST_AXIS_MM:g} to "
+                f"{2 * BODY_RADIUS_MM:g} mm are possible."
+            )
         shares = (self.no_contrast, self.mri_invisible)
         if not (min(shares) >= 0 and sum(shares) <= 1):
             raise InputError("The shares of mismatched phantoms must not be negative, and together at most 1.")
@@ -97,9 +106,14 @@ class DatasetSettings:
 
     def model(self) -> ForwardModel:
         """Return the forward model that makes the data."""
+        contour = ellipse_contour(*self.half_axes_mm)
         fibers = ring_optodes(BODY_RADIUS_MM, self.fiber_count)
-        mesh = disc_mesh(
-            BODY_RADIUS_MM,
+        if len(set(self.half_axes_mm)) > 1:
+            s, points = contour.samples
+            at = np.interp(np.arange(self.fiber_count) / self.fiber_count, _traveled(points), np.append(s, 1.0))
+            fibers = Optodes(contour.curve(at), contour.curve(at), fibers.channels)
+        mesh = fill_contour(
+            contour,
             self.element_size_mm,
             refine_at=fibers.detectors,
             refined_size_mm=self.optode_element_size_mm,
@@ -113,7 +127,11 @@ class DatasetSettings:
         rng = np.random.default_rng([self.seed, number])
         shares = [1 - self.no_contrast - self.mri_invisible, self.no_contrast, self.mri_invisible]
         mismatch = MISMATCHES[int(rng.choice(3, p=shares))]
-        return draw_phantom(rng, self.preset, self.inclusion_count, mismatch)
+        phantom = draw_phantom(rng, self.preset, self.inclusion_count, mismatch)
+        stretch = np.array(self.half_axes_mm) / BODY_RADIUS_MM
+        moved = [(float(x), float(y)) for x, y in (np.array(i.center_mm) * stretch for i in phantom.inclusions)]
+        inclusions = (replace(i, center_mm=c) for i, c in zip(phantom.inclusions, moved, strict=True))
+        return replace(phantom, inclusions=tuple(inclusions))
 
 
 def generate_dataset(
@@ -184,7 +202,7 @@ def read_settings(folder: str | Path) -> DatasetSettings:
         if content["format"] != FORMAT:
             raise InputError(f"'{path}' is of the format '{content['format']}'; {FORMAT} is needed. Generate it anew.")
         values = content["settings"]
-        return DatasetSettings(**{**values, "wavelengths_nm": tuple(values["wavelengths_nm"])})
+        return DatasetSettings(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
     except FileNotFoundError:
         raise InputError(f"'{folder}' holds no data set (no dataset.json). Generate one first.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -287,6 +305,12 @@ def _shards(
     finally:
         if cluster is not None:
             cluster.close()
+
+
+def _traveled(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the share of a closed polygon's length up to each of its points (n, 2) and around to the first, (n + 1,)."""
+    steps = np.linalg.norm(np.diff(points, axis=0, append=points[:1]), axis=1)
+    return np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum()
 
 
 def _shard_path(folder: Path, shard: int) -> Path:

@@ -45,6 +45,14 @@ def add_generate_parser(commands: Any) -> None:
     )
     parser.add_argument("--fibers", type=int, default=default.fiber_count, metavar="N", help="default: %(default)s")
     parser.add_argument(
+        "--half-axes",
+        nargs=2,
+        type=float,
+        default=list(default.half_axes_mm),
+        metavar=("X", "Y"),
+        help="of an elliptic body, in mm (default: %(default)s)",
+    )
+    parser.add_argument(
         "--wavelengths",
         nargs="+",
         type=float,
@@ -89,6 +97,7 @@ def run_generate(options: argparse.Namespace, progress: Progress) -> dict[str, A
         no_contrast=options.no_contrast / 100,
         mri_invisible=options.mri_invisible / 100,
         fiber_count=options.fibers,
+        half_axes_mm=tuple(options.half_axes),
         wavelengths_nm=tuple(float(nm) for nm in np.unique(options.wavelengths)),
         extinction_table=options.spectra,
         source_model=options.source_model,

@@ -128,3 +128,20 @@ def test_command(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["generated"] == 3
     assert read_shard(tmp_path / "set", 0)[0].shape == (3, 1, 30)
     assert main(["generate", *options, "--seed", "9"]) == 2
+
+
+def test_an_elliptic_body_has_even_fibers_and_inclusions_inside():
+    settings = replace(SMALL, half_axes_mm=(36.0, 46.0), seed=5)
+    optodes = settings.model().optodes
+    gaps = np.linalg.norm(np.diff(optodes.detectors, axis=0), axis=1)
+    assert np.ptp(gaps) < 0.04 * gaps.mean()
+    np.testing.assert_allclose(np.abs(optodes.detectors).max(axis=0), (36, 46), rtol=0.02)
+    for number in range(30):
+        for inclusion in settings.phantom(number).inclusions:
+            angles = np.linspace(0, 2 * np.pi, 60)
+            rim = np.array(inclusion.center_mm) + inclusion.radius_mm * np.column_stack(
+                [np.cos(angles), np.sin(angles)]
+            )
+            assert ((rim / (36, 46)) ** 2).sum(axis=1).max() < 1
+    with pytest.raises(InputError, match="Half axes"):
+        replace(SMALL, half_axes_mm=(12.0, 41.0))
