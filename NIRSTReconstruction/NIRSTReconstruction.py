@@ -511,7 +511,7 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         fit = self._fibers(optodesNode).fitted_plane()
         return self._planeNode(fit.plane, name, optodesNode, planeNode), fit.rms_mm
 
-    def placeRing(self, planeNode, volumeNode, count=16, name="Optodes", optodesNode=None):
+    def placeRing(self, planeNode, volumeNode, count=16, name="Optodes", optodesNode=None, bodyThreshold=None):
         """Return a point list of fibers at equal distances on the breast's outline in the plane.
 
         Where the image cuts through the body towards the chest, that third of the outline stays free.
@@ -523,7 +523,8 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         plane = self._plane(planeNode)
         toChest = np.array([0.0, -1.0, 0.0])
         inPlane = np.linalg.norm(toChest - (toChest @ plane.normal) * plane.normal) > 0.5
-        fibers = fibers_on_contour(self._contour(volumeNode, plane), plane, count, toChest if inPlane else None)
+        contour = self._contour(volumeNode, plane, bodyThreshold)
+        fibers = fibers_on_contour(contour, plane, count, toChest if inPlane else None)
         labels = [str(n + 1) for n in range(count)]
         if optodesNode is None:
             optodesNode = self._ownMarkups("vtkMRMLMarkupsFiducialNode", name)
@@ -542,6 +543,7 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         tissueNode=None,
         seed=0,
         noise=0.02,
+        bodyThreshold=None,
         progress=ignore_progress,
     ):
         """Simulate light for an exam that has none, from typical tissues with more blood and water in the lesion.
@@ -565,7 +567,7 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
             lesion.with_array(labels, "tissues"),
             {n: BREAST_TISSUES[name] for n, name in enumerate(names)},
             plane,
-            self._contour(volumeNode, plane),
+            self._contour(volumeNode, plane, bodyThreshold),
             self._fibers(optodesNode),
             load_spectra(WAVELENGTHS_NM),
             noise=noise,
@@ -591,6 +593,7 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         segmentId=None,
         extinctionTable="nirfast-1",
         scatter=None,
+        bodyThreshold=None,
         volumeNodes=None,
         contrastTableNode=None,
         progress=ignore_progress,
@@ -601,6 +604,7 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         `data` is SimulatedLight, measurements or the path of a file (.paa, .csv), `referenceData` likewise. The MRI
         gives the outline and, for "dri", the guidance; a segment guides "soft-prior" and "hard-prior" and is compared
         with its surroundings. `scatter` is the body's scatter amplitude (1/mm) and power, which are not fitted.
+        `bodyThreshold` is the MRI's gray value between air and body, 0 where the image holds no air.
         `volumeNodes` (by name) and `contrastTableNode` of an earlier run are updated where they still exist.
         `settings` are those of NIRSTReconstructionLib.reconstruct.ReconstructionSettings.
         """
@@ -623,7 +627,7 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         image = volume_from_node(volumeNode, "MRI")
         lesion = None if segmentationNode is None else mask_from_segment(segmentationNode, segmentId, volumeNode)
         plane, fibers = self._plane(planeNode), self._fibers(optodesNode)
-        contour = self._contour(volumeNode, plane)
+        contour = self._contour(volumeNode, plane, bodyThreshold)
         if lesion is not None:
             lesion_in_plane(lesion, slice_grid(plane, even_polygon(contour.samples[1], 1.0)))
         result = reconstruct(
@@ -780,12 +784,13 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
 
         return plane_from_matrix(slice_to_ras(planeNode))
 
-    def _contour(self, volumeNode, plane):
+    def _contour(self, volumeNode, plane, bodyThreshold):
+        """Return the breast's outline; the threshold between air and body follows from the image if it is None."""
         from BreastBiomarkersLib.inslicer.nodes import volume_from_node
         from NIRSTReconstructionLib.meshing import spline_contour
         from NIRSTReconstructionLib.plane import body_contour, body_mask
 
-        return spline_contour(body_contour(body_mask(volume_from_node(volumeNode, "MRI")), plane))
+        return spline_contour(body_contour(body_mask(volume_from_node(volumeNode, "MRI"), bodyThreshold), plane))
 
     def _fibers(self, optodesNode):
         from BreastBiomarkersLib.inslicer.nodes import points_from_node

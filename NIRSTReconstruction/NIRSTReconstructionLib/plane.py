@@ -439,7 +439,8 @@ def body_contour(
         piece = _largest_piece(ndimage.distance_transform_edt(~piece) <= rounding_mm)
     if piece.sum() < 100:
         raise InputError(
-            f"The plane misses '{mask.name}' or cuts off less than 1 cm2 of it. Move the plane into the breast."
+            f"The plane misses '{mask.name}' or cuts off less than 1 cm2 of it. Move the plane into the breast, or "
+            "give the threshold between air and body (0 for an image that shows no air)."
         )
     outlines = trace_level(ndimage.gaussian_filter(piece.astype(np.float64), 1.5), 0.5)
     areas = [_area(outline) for outline in outlines]

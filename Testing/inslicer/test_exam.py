@@ -96,7 +96,7 @@ def test_the_scene_opens(demo, slicer_host):
     import slicer
 
     slicer_host.load_scene(demo[0] / "scene.mrb")
-    images = slicer.util.getNode("HbO [[]uM[]]")
+    images = slicer.util.getNode("Simulated HbO [[]uM[]]")
     assert images.GetImageData().GetDimensions()[2] == 1
     assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     assert slicer.util.getNodesByClass("vtkMRMLTableNode")

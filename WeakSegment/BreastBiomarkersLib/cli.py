@@ -39,6 +39,12 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--optodes", type=Path, metavar="FILE", help="fiber positions in RAS mm, in the order of the data"
     )
+    demo.add_argument(
+        "--body-threshold",
+        type=float,
+        metavar="GRAY",
+        help="gray value between air and breast in the image, 0 if it shows no air (default: found from the image)",
+    )
     demo.add_argument("--method", default="dri", help="tikhonov, dri (default), soft-prior or hard-prior")
     demo.add_argument("--settings", default="mr", metavar="PRESET_OR_FILE", help="radiomics settings, default mr")
     demo.add_argument("--seed", type=int, default=1, metavar="N", help="of the synthetic exam and simulated light")
@@ -65,6 +71,7 @@ def _demo(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
         optical=options.optical,
         optical_reference=options.optical_reference,
         optodes=options.optodes,
+        body_threshold=options.body_threshold,
         seed=options.seed,
     )
     figures: dict[str, Any] = exam.run_exam(

@@ -59,6 +59,8 @@ class ExamFiles:
     optical, optical_reference, optodes : path, optional
         Measured light, the same on a homogeneous phantom, and the fibers' positions. Without measured light it is
         simulated, and the report says so.
+    body_threshold : float, optional
+        Gray value of the image between air and breast, 0 for an image that shows no air; found from the image if None.
     seed : int
         Of the synthetic exam and of simulated light.
     """
@@ -70,6 +72,7 @@ class ExamFiles:
     optical: Path | None = None
     optical_reference: Path | None = None
     optodes: Path | None = None
+    body_threshold: float | None = None
     seed: int = 1
 
     def check(self) -> None:
@@ -136,19 +139,26 @@ def run_exam(
         plane, _rms = nirst.planeFromOptodes(optodes)
     else:
         plane = nirst.planeFromLesion(*lesion, exam.image)
-        optodes = nirst.placeRing(plane, exam.image)
+        optodes = nirst.placeRing(plane, exam.image, bodyThreshold=files.body_threshold)
     simulated = None
     if files.optical is None:
         simulated = nirst.simulate(
-            exam.image, plane, optodes, *(exam.reference or lesion), tissueNode=exam.tissue, seed=files.seed
+            exam.image,
+            plane,
+            optodes,
+            *(exam.reference or lesion),
+            tissueNode=exam.tissue,
+            seed=files.seed,
+            bodyThreshold=files.body_threshold,
         )
     light = nirst.reconstruct(
         exam.image,
         plane,
         optodes,
-        simulated.measurements if simulated else files.optical,
-        referenceData=simulated.reference if simulated else files.optical_reference,
+        simulated or files.optical,
+        referenceData=files.optical_reference,
         method=method,
+        bodyThreshold=files.body_threshold,
         segmentationNode=lesion[0],
         segmentId=lesion[1],
         progress=portion(progress, 0.4, 0.8),
