@@ -308,7 +308,7 @@ def _shards(
 
 
 def _traveled(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the share of a closed polygon's length up to each of its points (n, 2) and around to the first, (n + 1,)."""
+    """Return the share (n + 1,) of a closed polygon's length up to each of its points (n, 2), and to the first again."""
     steps = np.linalg.norm(np.diff(points, axis=0, append=points[:1]), axis=1)
     return np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum()
 
