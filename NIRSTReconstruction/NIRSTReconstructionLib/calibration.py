@@ -277,13 +277,13 @@ def check_distances(measurements: Measurements, optodes: Optodes) -> Slope:
     Raises
     ------
     InputError
-        See `fit_slope`; also where the effective attenuation is ten times outside what tissue shows, which points to
+        See `fit_slope`; also where the effective attenuation is far outside what tissue shows, which points to
         positions in cm or m.
     """
     slope = fit_slope(measurements, optodes.distances, shortest_mm=float(np.percentile(optodes.distances, 25)))
     attenuation = float(-np.median(slope.slope))
-    if attenuation > 2.0 or attenuation < 0.01:
-        unit = "cm instead of mm" if attenuation > 2.0 else "a unit smaller than mm"
+    if attenuation > 1.0 or attenuation < 0.01:
+        unit = "cm instead of mm" if attenuation > 1.0 else "a unit smaller than mm"
         raise InputError(
             f"The light falls by {attenuation:.3g} per mm; tissue shows 0.05 to 0.5. "
             f"The optode positions may be in {unit}."

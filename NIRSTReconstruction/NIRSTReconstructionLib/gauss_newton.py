@@ -166,13 +166,20 @@ def gauss_newton(
             H = _normal_matrix(J, penalty)
         downhill = J.T @ space.whiten(measured - y) - ((x - expected) @ penalty).ravel()
         step = _bounded_step(H, downhill, (settings.floor - x).ravel(), (highest - x).ravel()).reshape(shape)
+        refused = None
         for length in (1.0, 0.5, 0.25, 0.125, 0.0625):
             trial = x + length * step
-            predicted = model.measure(maps_of(trial), at_quadrature=at_quadrature).real
-            reached = objective_of(trial, predicted)
+            try:
+                predicted = model.measure(maps_of(trial), at_quadrature=at_quadrature).real
+            except InputError as error:  # so absorbing that no light comes through: too far
+                refused = error
+                continue
+            reached, refused = objective_of(trial, predicted), None
             if reached < objective:
                 break
         else:
+            if refused is not None:
+                raise refused
             reason, converged = "no shorter step lowers the misfit: at the minimum that can be reached", True
             break
         change = (objective - reached) / objective

@@ -36,7 +36,7 @@ from NIRSTReconstructionLib.regularization import dri_matrix, laplacian_matrix, 
 from NIRSTReconstructionLib.spectra import MAP_NAMES, Spectra, Tissue
 
 METHODS = ("tikhonov", "dri", "soft-prior", "hard-prior")
-DEFAULT_PRIOR_SD = {"tikhonov": 0.5, "dri": 0.05, "soft-prior": 0.05, "hard-prior": 1.5}
+DEFAULT_PRIOR_SD = {"tikhonov": 0.5, "dri": 0.1, "soft-prior": 0.05, "hard-prior": 1.5}
 """How far, as a share of the bulk value, a map may stray from what the method expects (`gauss_newton.Prior`)."""
 RIM_MM = 2.5
 """So near the skin the MRI is part air; its gray value is replaced by the body's median there."""
@@ -88,7 +88,7 @@ class ReconstructionSettings:
     start: Tissue = TYPICAL_TISSUE
     noise: float | None = None
     reference_scatter: tuple[float, float] | None = None
-    dri_sigma: float = 0.08
+    dri_sigma: float = 0.15
     element_size_mm: float = 3.6
     basis_nodes: int = 470
     optode_tolerance_mm: float = 5.0

@@ -28,7 +28,7 @@ def tikhonov_matrix(count: int) -> NDArray[np.float64]:
     return np.eye(_checked(count))
 
 
-def dri_matrix(gray: NDArray[np.float64], sigma: float = 0.08) -> NDArray[np.float64]:
+def dri_matrix(gray: NDArray[np.float64], sigma: float = 0.15) -> NDArray[np.float64]:
     """Return the direct-regularization matrix of one or several MR images: nodes of equal gray value belong together.
 
     Parameters
