@@ -75,8 +75,6 @@ def draw_synthetic_exam(host, modules, docs: Path) -> None:
     )
     (docs / "nirst.png").write_bytes(picture)
 
-    panel = host.enter("NIRSTReconstruction")
-    host.grab("NIRSTReconstruction", docs / "nirst-panel.png")
     panel = host.enter("RadiomicsPanel")
     panel.parameters.image, panel.parameters.segmentation = image, lesion[0]
     panel.parameters.segmentIds = [lesion[1]]
