@@ -108,6 +108,36 @@ def spearman_matrix(values: Array, other: Array | None = None) -> Array:
     return matrix
 
 
+def keep_uncorrelated(values: Array, max_correlation: float, priority: Sequence[float] = ()) -> NDArray[np.intp]:
+    """Return the columns that vary and do not correlate more than allowed with a kept one of higher priority.
+
+    Without priorities, and among equal ones, the earlier column is kept. The outcome has no part in it.
+
+    Parameters
+    ----------
+    values : (n, p) ndarray
+        Without missing values.
+    max_correlation : float
+        Of Spearman, in size.
+    priority : sequence of p float, optional
+
+    Raises
+    ------
+    InputError
+        If no column varies.
+    """
+    varying = np.flatnonzero(np.ptp(values, axis=0) > 1e-9)
+    if not len(varying):
+        raise InputError("No feature varies among the training cases.")
+    correlations = np.abs(spearman_matrix(values[:, varying]))
+    ranking = np.asarray(priority)[varying] if len(priority) else np.zeros(len(varying))
+    kept: list[int] = []
+    for n in np.argsort(-ranking, kind="stable"):
+        if not (correlations[n, kept] > max_correlation).any():
+            kept.append(int(n))
+    return np.sort(varying[kept])
+
+
 def flag_volume_proxies(study: Study, threshold: float = 0.9) -> dict[str, float]:
     """Return the features that say little beyond size: Spearman correlation with the volume beyond the threshold.
 
