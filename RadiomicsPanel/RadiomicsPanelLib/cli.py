@@ -9,10 +9,10 @@ from typing import Any
 from BreastBiomarkersLib import command_line
 from BreastBiomarkersLib.progress import Progress, portion
 
-from RadiomicsPanelLib import cohort_cli
+from RadiomicsPanelLib import cohort_cli, maps_cli
+from RadiomicsPanelLib.case_options import add_case_options, cases_of
 from RadiomicsPanelLib.catalog import FAMILIES
 from RadiomicsPanelLib.extract import extract_all
-from RadiomicsPanelLib.roi import read_cases
 from RadiomicsPanelLib.settings import PRESETS, read_settings, write_settings
 from RadiomicsPanelLib.table import require_table_name, write_table
 
@@ -23,17 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     extracting = commands.add_parser("extract", help="compute the features of one or more segments of an image")
-    extracting.add_argument("--image", required=True, metavar="FILE", help="NRRD, NIfTI or MetaImage")
-    extracting.add_argument(
-        "--mask", required=True, metavar="FILE", help="label map; .seg.nrrd names are kept; its grid may differ"
-    )
-    extracting.add_argument("--label", type=int, metavar="N", help="only this label (default: every label but 0)")
-    extracting.add_argument(
-        "--settings",
-        default="mr",
-        metavar="PRESET_OR_FILE",
-        help=f"one of {', '.join(PRESETS)}, or a .json file (mm; intensities in the image's unit); default mr",
-    )
+    add_case_options(extracting)
     extracting.add_argument(
         "--feature",
         action="append",
@@ -54,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     command_line.add_json_option(preset)
     preset.set_defaults(handler=_write_settings)
 
+    maps_cli.add_commands(commands)
     cohort_cli.add_commands(commands)
     return parser
 
@@ -67,7 +58,7 @@ def _extract(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     require_table_name(options.output)
     settings = read_settings(options.settings)
     progress(0.0, "Reading")
-    cases = read_cases(options.image, options.mask, options.label)
+    cases = cases_of(options)
     extractions = extract_all(cases, settings, portion(progress, 0.05, 0.95), options.feature)
     beside = write_table(extractions, options.output, options.long)
     progress(1.0, "Done")
