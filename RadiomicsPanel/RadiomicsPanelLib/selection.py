@@ -194,8 +194,8 @@ def evaluate_model(
     Raises
     ------
     InputError
-        If scikit-learn is missing, the outcome is not two-valued, too few patients have it, it is also a covariate, or a
-        column is not there.
+        If scikit-learn is missing, the outcome is not two-valued, too few patients have it, it is also a covariate, or
+        a column is not there.
     """
     settings = settings or ModelSettings()
     task = _prepare_task(study, outcome, settings, positive, scanner, covariates, reliability)

@@ -24,6 +24,7 @@ LEAST_EVENTS = 5
 MAX_GROUPS = 6
 MAX_MODEL_FEATURES = 150
 HIGH_CONDITION = 30.0
+_TIME, _EVENT = "time of the event", "event seen"
 _PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01)
 
 Array = NDArray[np.float64]
@@ -237,7 +238,7 @@ def compare_survival(study: Study, time: str, event: str, by: str, cut: float | 
     if not 2 <= len(names) <= MAX_GROUPS or min(counts) < 2:
         shown = ", ".join(f"{name}: {count}" for name, count in zip(names, counts, strict=True)) or "none"
         raise InputError(f"'{by}' has to give 2 to {MAX_GROUPS} groups of at least two cases; it gives {shown}.")
-    ticks = tuple(np.linspace(0, float(cohort.times.max()), 6).tolist())
+    ticks = _ticks(float(cohort.times.max()))
     curves = tuple(_curve(name, cohort.times[groups == name], cohort.events[groups == name], ticks) for name in names)
     result = multivariate_logrank_test(cohort.times, groups, cohort.events)
     few = [c.name for c in curves if c.event_count < LEAST_EVENTS]
@@ -370,6 +371,15 @@ def _keep(cohort: _Cohort, rows: NDArray[np.bool_]) -> _Cohort:
     return _Cohort(cohort.study.rows(rows), cohort.times[rows], cohort.events[rows], cohort.notes + note)
 
 
+def _ticks(longest: float) -> tuple[float, ...]:
+    """Return times from 0 in steps of 1, 2 or 5 times a power of ten, four to ten of them."""
+    if longest <= 0:
+        return (0.0,)
+    power = 10.0 ** np.floor(np.log10(longest))
+    step = next(power * f for f in (0.2, 0.5, 1.0) if longest / (power * f) < 9)
+    return tuple((step * np.arange(int(longest / step) + 1)).tolist())
+
+
 def _curve(name: str, times: Array, events: NDArray[np.bool_], ticks: Sequence[float]) -> Curve:
     from lifelines import KaplanMeierFitter
 
@@ -428,9 +438,6 @@ def _frame(inputs: Array, columns: Sequence[str], cohort: _Cohort) -> Any:
     return frame
 
 
-_TIME, _EVENT = "time of the event", "event seen"
-
-
 def _cox(frame: Any, penalty: float, l1_ratio: float) -> Any:
     from lifelines import CoxPHFitter
 
@@ -474,8 +481,8 @@ def _prepare(cohort: _Cohort, rows: Rows, settings: CoxSettings) -> _Prepared:
     kept = keep_uncorrelated((filled - mean) / deviation, settings.max_correlation)
     if len(kept) > MAX_MODEL_FEATURES:
         raise InputError(
-            f"{len(kept)} features remain without redundant ones; a Cox model takes {MAX_MODEL_FEATURES}. Choose families "
-            "or lower max_correlation."
+            f"{len(kept)} features remain without redundant ones; a Cox model takes {MAX_MODEL_FEATURES}. "
+            "Choose families or lower max_correlation."
         )
     return _Prepared(medians, mean, deviation, kept, tuple(cohort.study.columns[c] for c in kept))
 
