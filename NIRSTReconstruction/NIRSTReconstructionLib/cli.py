@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from BreastBiomarkersLib import command_line
 
+from NIRSTReconstructionLib.check_command import add_check_parser
 from NIRSTReconstructionLib.generate_command import add_generate_parser
 from NIRSTReconstructionLib.reconstruct_command import add_reconstruct_parser
 from NIRSTReconstructionLib.simulate_command import add_simulate_parser
@@ -23,6 +24,6 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m NIRSTReconstructionLib", description="Chromophore images from near-infrared light and MRI."
     )
     commands = parser.add_subparsers(metavar="command", required=True)
-    for add_command in (add_reconstruct_parser, add_simulate_parser, add_generate_parser):
+    for add_command in (add_reconstruct_parser, add_simulate_parser, add_generate_parser, add_check_parser):
         add_command(commands)
     return parser
