@@ -201,8 +201,9 @@ def read_settings(folder: str | Path) -> DatasetSettings:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise InputError(f"'{path}' is of the format '{content['format']}'; {FORMAT} is needed. Generate it anew.")
-        values = content["settings"]
-        return DatasetSettings(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+        stored: dict[str, Any] = content["settings"]
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in stored.items()}
+        return DatasetSettings(**values)
     except FileNotFoundError:
         raise InputError(f"'{folder}' holds no data set (no dataset.json). Generate one first.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -308,7 +309,7 @@ def _shards(
 
 
 def _traveled(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the share (n + 1,) of a closed polygon's length up to each of its points (n, 2), and to the first again."""
+    """Return the share (n + 1,) of a closed polygon's length up to each of its points (n, 2), and back to the first."""
     steps = np.linalg.norm(np.diff(points, axis=0, append=points[:1]), axis=1)
     return np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum()
 
