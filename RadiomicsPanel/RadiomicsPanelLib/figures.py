@@ -194,7 +194,7 @@ def draw_volcano(associations: Sequence[Association], path: str | Path, labels: 
                 textcoords="axes fraction",
                 fontsize=7,
                 va="center",
-                arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": _GRAY},
+                arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": _GRAY, "relpos": (0, 0.5)},
             )
         names = ", ".join(sorted({a.effect_name for a in made}))
         axes.set_xlabel(f"effect ({names})")

@@ -424,7 +424,7 @@ def _cox_test(cohort: _Cohort, feature: str, values: Array) -> CoxTest:
         lower=float(row["exp(coef) lower 95%"]),
         upper=float(row["exp(coef) upper 95%"]),
         p=float(row["p"]),
-        proportional_p=_proportional_p(model, frame)[feature],
+        proportional_p=_proportional_p(model, frame).get(feature),
         concordance=float(model.concordance_index_),
         note="convergence is doubtful" if doubt else "",
     )
@@ -449,7 +449,7 @@ def _proportional_p(model: Any, frame: Any) -> dict[str, float]:
     from lifelines.statistics import proportional_hazard_test
 
     summary = proportional_hazard_test(model, frame, time_transform="rank").summary["p"]
-    return {column: float(p) for column, p in zip(summary.index, summary.to_numpy(), strict=True)}
+    return {column: float(p) for column, p in zip(summary.index, summary.to_numpy(), strict=True) if np.isfinite(p)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -121,7 +121,7 @@ def test_command(readers, tmp_path, capsys):
         "--output",
         str(output),
     ]
-    assert main([*arguments, "--figures", str(tmp_path), "--json"]) == 0
+    assert main([*arguments, "--figures", str(tmp_path), "--draw", "stable", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert (figures["kept"], figures["features"], figures["segments_left_out"]) == (1, 3, 1)
     rows = [line.split(",") for line in output.read_text().splitlines()]
