@@ -251,6 +251,10 @@ def reconstruct(
         If inputs do not fit together; the message says what to do.
     """
     settings = settings or ReconstructionSettings()
+    if settings.method in ("soft-prior", "hard-prior") and regions is None:
+        raise InputError(f"The method {settings.method} needs a segmentation: give the lesion mask or a label map.")
+    if settings.method == "dri" and not images:
+        raise InputError("The method dri needs an MRI. Give one, or use tikhonov.")
     fit = fibers.fitted_plane() if plane is None else fibers.distance_from(plane)
     remarks = [*measurements.remarks, *([fit.warning] if fit.warning else [])]
 
@@ -397,10 +401,6 @@ def _basis_and_prior(
     regions: Volume | None,
 ) -> tuple[Basis, Prior]:
     sd = settings.prior_sd or DEFAULT_PRIOR_SD[settings.method]
-    if settings.method in ("soft-prior", "hard-prior") and regions is None:
-        raise InputError(f"The method {settings.method} needs a segmentation: give the lesion mask or a label map.")
-    if settings.method == "dri" and not images:
-        raise InputError("The method dri needs an MRI. Give one, or use tikhonov.")
     if settings.method == "hard-prior":
         assert regions is not None
         segmented = RegionBasis(regions, plane, model.mesh.quadrature.points)
