@@ -31,6 +31,8 @@ KIND = "WeakSegment U-Net"
 
 TUMOR_ABOVE = 0.5
 _SIGMA_SHARE = 1 / 8
+_VOXELS_AT_ONCE = 2**17
+"""Small windows go through the network together: on a CPU eight take little longer than one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,15 +249,17 @@ def slide(
     weights = _gaussian_window(patch)
     total, weight = np.zeros(padded.shape[1:], dtype=np.float32), np.zeros(padded.shape[1:], dtype=np.float32)
     starts = list(product(*(_window_starts(n, p) for n, p in zip(padded.shape[1:], patch, strict=True))))
+    at_once = max(1, _VOXELS_AT_ONCE // int(np.prod(patch)))
     network.eval()
-    for n, start in enumerate(starts):
+    for n in range(0, len(starts), at_once):
         progress(n / len(starts), f"Window {n + 1} of {len(starts)}")
-        window = tuple(slice(a, a + p) for a, p in zip(start, patch, strict=True))
+        windows = [tuple(slice(a, a + p) for a, p in zip(s, patch, strict=True)) for s in starts[n : n + at_once]]
+        parts = torch.from_numpy(np.stack([padded[(slice(None), *window)] for window in windows]))
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            part = torch.from_numpy(np.ascontiguousarray(padded[(slice(None), *window)]))[None]
-            logits = network(part.to(device)).logits.float()
-        total[window] += weights * torch.softmax(logits, dim=1)[0, 1].cpu().numpy()
-        weight[window] += weights
+            logits = network(parts.to(device)).logits.float()
+        for window, tumor in zip(windows, torch.softmax(logits, dim=1)[:, 1].cpu().numpy(), strict=True):
+            total[window] += weights * tumor
+            weight[window] += weights
     k, j, i = shape
     return (total / weight)[:k, :j, :i]
 

@@ -234,12 +234,11 @@ def finetune_by_propagation(run: Run, cases: Sequence[PreparedCase], network: UN
         )
         chosen = _take(batch.tumor.logits, at_open[vote.chosen.cpu().numpy()])
         parts["propagation"] = settings.propagation_weight * propagation_loss(chosen)
-        shown = {"voted_share": torch.tensor(vote.share, device=chosen.device)}
-        if vote.similarity_above is not None:
-            shown["similarity_above"] = torch.tensor(vote.similarity_above, device=chosen.device)
-        return _summed(parts) | shown
+        similarity = math.nan if vote.similarity_above is None else vote.similarity_above
+        shown = {"voted_share": vote.share, "similarity_above": similarity}
+        return _summed(parts) | {key: torch.tensor(value, device=chosen.device) for key, value in shown.items()}
 
-    return _descend(run, "finetune", network, loss, settings.finetune_learning_rate, _vote_has_failed)
+    return _descend(run, "finetune", network, loss, settings.finetune_learning_rate, vote_has_failed)
 
 
 def retrain_on_new_labels(run: Run, cases: Sequence[PreparedCase]) -> UNet:
@@ -343,7 +342,9 @@ def _descend(
 ) -> UNet:
     """Return the network after a stage: stochastic gradient descent, continued from the saved state if there is one."""
     path = run.folder / f"{stage}.safetensors"
-    if path.exists():
+    is_done = path.exists()
+    run.processes.wait_for_all()  # all have looked before one writes
+    if is_done:
         load_weights(network, read_checkpoint(path)[0], path.name)
         return network
     settings = run.settings
@@ -387,12 +388,14 @@ def _descend(
 
 
 def _shown(run: Run, parts: dict[str, Tensor]) -> dict[str, float]:
-    """Return the mean of each part over all processes."""
+    """Return the mean of each part over all processes; of a figure that one of them could not tell, nothing."""
     values = torch.stack([value.detach().float() for value in parts.values()])
-    return dict(zip(parts, run.processes.average(values).tolist(), strict=True))
+    means = dict(zip(parts, run.processes.average(values).tolist(), strict=True))
+    return {key: mean for key, mean in means.items() if key == "loss" or not math.isnan(mean)}
 
 
-def _vote_has_failed(rows: list[dict[str, float]]) -> str | None:
+def vote_has_failed(rows: list[dict[str, float]]) -> str | None:
+    """Return why propagation teaches nothing, judged by the last rows of its history, or None."""
     shares = [row["voted_share"] for row in rows[-_WATCHED:]]
     if len(shares) < _WATCHED:
         return None
