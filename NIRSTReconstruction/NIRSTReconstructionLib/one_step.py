@@ -1,0 +1,404 @@
+"""One Gauss-Newton step from the homogeneous fit, for many bodies at once: the physics inside the hybrid network.
+
+For bodies of one outline and fiber layout, light and its derivatives depend on the uniform absorption of each
+wavelength alone (scattering is assumed). They are computed once for a few absorptions and interpolated, which turns a
+reconstruction of a second into one of tens of milliseconds. The same code, with the derivatives of one absorption,
+serves a measured body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from BreastBiomarkersLib.errors import InputError
+from numpy.typing import NDArray
+from scipy import ndimage, sparse
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from NIRSTReconstructionLib.forward import ForwardModel
+from NIRSTReconstructionLib.network_settings import PhysicsSettings
+from NIRSTReconstructionLib.phantoms import REFERENCE_TISSUE
+from NIRSTReconstructionLib.spectra import Tissue
+
+MAX_REGIONS = 4
+LOWEST_TISSUE, HIGHEST_TISSUE = Tissue(4.0, 2.0, 0.05), Tissue(60.0, 40.0, 0.95)
+"""Uniform tissues between which a bulk is looked for."""
+
+_FIT_KNOTS = 25
+_FIT_ROUNDS = 12
+_LESION_ABOVE = 4.0  # robust standard deviations of the smoothed MRI
+_SMALLEST_REGION_MM2 = 30.0
+
+
+class StepImages(NamedTuple):
+    """What one step finds, as shares of the bulk: 0 is the bulk value, 1 twice the bulk.
+
+    Attributes
+    ----------
+    bulk : (n, 3) Tensor
+        HbO, HbR in uM, water fraction of the homogeneous fit.
+    light : (n, 3, Y, X) Tensor
+        From the light alone.
+    light_sd : (n, 3, Y, X) Tensor
+        Posterior standard deviation of it.
+    guided : (n, 3, Y, X) Tensor
+        With the MRI's regions as further unknowns.
+    """
+
+    bulk: Tensor
+    light: Tensor
+    light_sd: Tensor
+    guided: Tensor
+
+
+class OneStep:
+    """Images of bodies of one outline, optode layout and spectral table.
+
+    Parameters
+    ----------
+    model : ForwardModel
+        Continuous wave.
+    pixels_mm : (Y, X, 2) ndarray
+        Pixel centers in plane coordinates, evenly spaced.
+    body : (Y, X) ndarray of bool
+        Which pixels lie in the body.
+    settings : PhysicsSettings
+    scatter : Tissue
+        Whose scattering is assumed.
+    device : torch.device
+
+    Notes
+    -----
+    Unknowns are, per chromophore and relative to the bulk value c, blobs on a hexagonal lattice, one uniform value,
+    and one value per MRI region: image = c (1 + blobs @ u + uniform + regions @ p), each normally distributed
+    (`PhysicsSettings`), chromophores correlated by K = (1 - r) I + r. With data y, W = 1 / noise, B the columns by
+    which unknown fiber gains act, and P = I - W B (W B)^+::
+
+        u = (J' W P W J + K^-1 (x) S^-2)^-1 J' W P W (y - F(bulk)),   J = c_c e_c (dF / dmua) @ columns
+
+    the linear minimum-mean-square-error estimate around the bulk. The gains of fibers never enter.
+    """
+
+    def __init__(
+        self,
+        model: ForwardModel,
+        pixels_mm: NDArray[np.float64],
+        body: NDArray[np.bool_],
+        settings: PhysicsSettings | None = None,
+        scatter: Tissue = REFERENCE_TISSUE,
+        device: torch.device | None = None,
+    ) -> None:
+        if model.modulation_mhz:
+            raise InputError("The network reads continuous-wave amplitudes. Leave the modulation at 0.")
+        settings = settings or PhysicsSettings()
+        self.model = model
+        self.settings = settings
+        self.body = body
+        self._scatter = scatter
+        self._musp = model.spectra.musp(scatter.maps(1))[:, 0]
+        self._device = device or torch.device("cpu")
+        self._pixel_mm = float(pixels_mm[0, 1, 0] - pixels_mm[0, 0, 0])
+        extinction = model.spectra.extinction[:, :3]
+        low, high = (np.log(extinction @ tissue.values()[:3]) for tissue in (LOWEST_TISSUE, HIGHEST_TISSUE))
+        self._log_range = low, high
+        self._fit_table = self._tensor(self._light_table(np.linspace(low, high, _FIT_KNOTS)))  # (K, W, C)
+        self._extinction = self._tensor(extinction)
+
+        points = model.mesh.quadrature.points
+        self._cells, self._cell_of_point = _cells(points, settings.cell_mm)
+        lattice = _lattice(model.mesh.nodes, settings.lattice_mm)
+        self._blobs_at_pixels = self._tensor(_blobs(pixels_mm[body], lattice, settings.blob_mm))
+        inner = model.mesh.contains(lattice)
+        at_lattice = _blobs(lattice[inner], lattice, settings.blob_mm)
+        self._blobs_at_lattice = self._tensor(at_lattice)
+        spread = _blobs(pixels_mm[body], lattice[inner], settings.blob_mm)
+        self._spread_lattice = self._tensor(spread / spread.sum(axis=1, keepdims=True))
+        # one unit of a blob's weight varies the image by this much: images, not weights, have the wanted deviation
+        self._blob_size = float(np.sqrt(np.square(at_lattice).sum(axis=1).mean()))
+        uniform = np.ones((len(self._cells), 1))
+        self._columns = self._tensor(np.hstack([_blobs(self._cells, lattice, settings.blob_mm), uniform]))
+        cell_of_pixel = cKDTree(self._cells).query(pixels_mm[body])[1]
+        share = sparse.csr_array((np.ones(body.sum()), (cell_of_pixel, np.arange(body.sum()))))
+        share.resize((len(self._cells), int(body.sum())))
+        counts = np.maximum(np.asarray(share.sum(axis=1)), 1)
+        self._pixels_to_cells = self._tensor((share / counts[:, None]).toarray()).float()
+        self._knots = self._cell_table = self._column_table = torch.zeros(0)
+        source, detector = model.optodes.channels.T
+        gains = np.zeros((len(source), len(model.optodes.sources) + len(model.optodes.detectors)))
+        gains[np.arange(len(source)), source] = 1
+        gains[np.arange(len(source)), len(model.optodes.sources) + detector] = 1
+        self._gain_columns = self._tensor(gains)
+
+    def tabulate(self, lowest: Tissue, highest: Tissue, knots: int = 8) -> OneStep:
+        """Compute the derivatives for a number of uniform tissues between two, so that many bodies can be given.
+
+        Bodies whose bulk lies beyond get the derivatives of the extreme ones.
+        """
+        low, high = (np.log(tissue.values()[:3]) for tissue in (lowest, highest))
+        self._set_knots(np.exp(np.linspace(low, high, knots)))
+        return self
+
+    def images(self, log_amplitude: Tensor, active: Tensor, noise: Tensor, mri: Tensor) -> StepImages:
+        """Return the images of n bodies.
+
+        Parameters
+        ----------
+        log_amplitude : (n, W, C) Tensor
+            As an ideal instrument would measure, up to one factor per fiber and wavelength.
+        active : (n, W, C) Tensor of bool
+        noise : (n, W, C) Tensor
+            Standard deviation of the log amplitudes.
+        mri : (n, Y, X) Tensor
+            Gray values.
+        """
+        whiten = self._whitening(active, noise)
+        y = torch.where(active, log_amplitude, 0.0).to(self._device, torch.float64)
+        bulk = self.fit_bulk(y, whiten)
+        log_mua = torch.log(bulk @ self._extinction.T)
+        if not len(self._cell_table):
+            if len(y) > 1:
+                raise InputError("Tabulate the derivatives before giving several bodies.")
+            self._set_knots(bulk.cpu().numpy())
+        residual = whiten(y - self._light(log_mua)[0])  # (n, W, C)
+        regions = self._regions(mri)  # (n, R, pixels of the body)
+        D = whiten(self._derivatives(log_mua, regions))  # (n, W, C, B + 1 + R)
+        gram = torch.einsum("nwcb,nwcd->nwbd", D, D)
+        projected = torch.einsum("nwcb,nwc->nwb", D, residual)
+        effect = self._extinction * bulk[:, None]  # (n, W, 3): d mua / d relative chromophore
+        count = D.shape[-1]
+        H = torch.einsum("nwi,nwj,nwbd->nibjd", effect, effect, gram)
+        right = torch.einsum("nwi,nwb->nib", effect, projected)
+        blobs = self._columns.shape[1]
+        light_only = H[:, :, :blobs, :, :blobs].reshape(len(y), 3 * blobs, 3 * blobs)
+        factor = torch.linalg.cholesky(light_only + self._precision(self.settings.light_sd, blobs))
+        light = self._solve(factor, right[:, :, :blobs])
+        guided_factor = torch.linalg.cholesky(
+            H.reshape(len(y), 3 * count, 3 * count) + self._precision(self.settings.guided_sd, count)
+        )
+        guided = self._solve(guided_factor, right)
+        return StepImages(
+            bulk.float(),
+            self._at_pixels(light, regions[:, :0]),
+            self._deviation(factor, blobs),
+            self._at_pixels(guided, regions),
+        )
+
+    def imputed(self, log_amplitude: Tensor, active: Tensor, noise: Tensor) -> Tensor:
+        """Return light (n, W, C) with what is not active replaced by that of the fitted bulk tissue."""
+        if bool(active.all()):
+            return log_amplitude
+        known = torch.where(active, log_amplitude, 0.0).to(self._device, torch.float64)
+        bulk = self.fit_bulk(known, self._whitening(active, noise))
+        modeled = self._light(torch.log(bulk @ self._extinction.T))[0]
+        return torch.where(active, log_amplitude, modeled.to(log_amplitude))
+
+    def fit_bulk(self, log_amplitude: Tensor, whiten: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the uniform tissue (n, 3: HbO, HbR in uM, water fraction) that fits light (n, W, C) best.
+
+        Gauss-Newton on the logarithms from the middle of the range, within the range. `whiten` scales by the noise and
+        removes what fiber gains could explain.
+        """
+        low, high = (self._tensor(np.log(tissue.values()[:3])) for tissue in (LOWEST_TISSUE, HIGHEST_TISSUE))
+        x = self._tensor(np.log(REFERENCE_TISSUE.values()[:3])).repeat(len(log_amplitude), 1)
+        for _ in range(_FIT_ROUNDS):
+            mua = torch.exp(x) @ self._extinction.T
+            light, slope = self._light(torch.log(mua))
+            share = self._extinction * torch.exp(x)[:, None] / mua[..., None]  # d ln mua / d x, (n, W, 3)
+            J = whiten(slope[..., None] * share[:, :, None]).flatten(1, 2)
+            r = whiten(log_amplitude - light).flatten(1)
+            H = J.mT @ J + 1e-6 * torch.eye(3, dtype=J.dtype, device=J.device)
+            step = torch.linalg.solve(H, (J.mT @ r[..., None]))[..., 0]
+            x = torch.clamp(x + step.clamp(-0.5, 0.5), low, high)
+        return torch.exp(x)
+
+    def _whitening(self, active: Tensor, noise: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the function that divides (n, W, C[, B]) by the noise and removes what fiber gains can explain."""
+        weight = torch.where(active, 1 / noise, 0.0).to(self._device, torch.float64)
+        A = weight[..., None] * self._gain_columns
+        gram = A.mT @ A
+        values, vectors = torch.linalg.eigh(gram)
+        kept = values > 1e-9 * values[..., -1:]
+        Q = A @ (vectors * torch.where(kept, values.clamp(min=1e-300).rsqrt(), 0.0)[..., None, :])
+
+        def whiten(values: Tensor) -> Tensor:
+            columns = values if values.ndim == 4 else values[..., None]
+            scaled = weight[..., None] * columns.to(torch.float64)
+            clean = scaled - Q @ (Q.mT @ scaled)
+            return clean if values.ndim == 4 else clean[..., 0]
+
+        return whiten
+
+    def _precision(self, image_sd: float, count: int) -> Tensor:
+        """Return the inverse prior covariance (3 count, 3 count) of blobs, one uniform value, and regions."""
+        settings, blobs = self.settings, self._columns.shape[1] - 1
+        sd = torch.full((count,), image_sd / self._blob_size, dtype=torch.float64, device=self._device)
+        sd[blobs] = settings.uniform_sd
+        sd[blobs + 1 :] = settings.region_sd
+        K = settings.correlation + (1 - settings.correlation) * torch.eye(3, dtype=sd.dtype, device=self._device)
+        return torch.kron(torch.linalg.inv(K).contiguous(), torch.diag(sd**-2))
+
+    def _solve(self, factor: Tensor, right: Tensor) -> Tensor:
+        solution = torch.cholesky_solve(right.flatten(1)[..., None], factor)
+        return solution.reshape(right.shape)
+
+    def _deviation(self, factor: Tensor, count: int) -> Tensor:
+        """Return the posterior standard deviation (n, 3, Y, X), computed at the lattice and spread from there."""
+        at = torch.cat([self._blobs_at_lattice, torch.ones_like(self._blobs_at_lattice[:, :1])], dim=1)
+        result = []
+        for c in range(3):
+            rows = torch.zeros((len(at), 3 * count), dtype=at.dtype, device=at.device)
+            rows[:, c * count : (c + 1) * count] = at
+            half = torch.linalg.solve_triangular(factor, rows.T.expand(len(factor), -1, -1), upper=False)
+            result.append(half.square().sum(dim=1).sqrt())
+        return self._image(torch.stack(result, dim=1) @ self._spread_lattice.T)
+
+    def _at_pixels(self, unknowns: Tensor, regions: Tensor) -> Tensor:
+        """Return images (n, 3, Y, X) of unknowns (n, 3, B + 1 + R)."""
+        blobs = self._blobs_at_pixels.shape[1]
+        values = unknowns[..., :blobs] @ self._blobs_at_pixels.T + unknowns[..., blobs : blobs + 1]
+        if regions.shape[1]:
+            values = values + unknowns[..., blobs + 1 :] @ regions.to(values.dtype)
+        return self._image(values)
+
+    def _image(self, values: Tensor) -> Tensor:
+        """Return values at the body's pixels (..., P) as images (..., Y, X), 0 outside."""
+        image = torch.zeros((*values.shape[:-1], *self.body.shape), dtype=torch.float32, device=values.device)
+        image[..., torch.as_tensor(self.body, device=values.device)] = values.float()
+        return image
+
+    def _regions(self, mri: Tensor) -> Tensor:
+        """Return the MRI's regions (n, R, pixels of the body) as 0 and 1; those that a body does not have are 0."""
+        found = [mri_regions(image, self.body, self._pixel_mm)[:, self.body] for image in mri.cpu().numpy()]
+        used = max(1, max(int(regions.any(axis=1).sum()) for regions in found))
+        return torch.as_tensor(np.stack(found)[:, :used], dtype=torch.float32, device=self._device)
+
+    def _derivatives(self, log_mua: Tensor, regions: Tensor) -> Tensor:
+        """Return d light / d mua of all columns, (n, W, C, B + 1 + R), interpolated between the knots."""
+        in_cells = torch.einsum("nrp,qp->qnr", regions, self._pixels_to_cells)
+        of_regions = torch.einsum("kwcq,qnr->nkwcr", self._cell_table, in_cells)
+        wavelengths = torch.arange(log_mua.shape[1], device=self._device)
+        cases = torch.arange(len(log_mua), device=self._device)[:, None]
+        last = len(self._knots) - 1  # of (K, W) absorptions, ascending
+        above = (log_mua[:, None] >= self._knots).sum(dim=1).clamp(min(1, last), last)
+        below = (above - 1).clamp(min=0)
+        gap = (self._knots[above, wavelengths] - self._knots[below, wavelengths]).clamp(min=1e-9)
+        share = ((log_mua - self._knots[below, wavelengths]) / gap).clamp(0, 1)
+        total = torch.zeros((), dtype=torch.float64, device=self._device)
+        for knot, weight in ((below, 1 - share), (above, share)):
+            columns = torch.cat([self._column_table[knot, wavelengths], of_regions[cases, knot, wavelengths]], dim=-1)
+            total = total + columns.to(torch.float64) * weight[..., None, None]
+        return total
+
+    def _light(self, log_mua: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ln amplitude (n, W, C) of uniform absorption (n, W), and its slope: cubic between the knots."""
+        low, high = (self._tensor(limit) for limit in self._log_range)
+        gap = (high - low) / (_FIT_KNOTS - 1)
+        position = ((log_mua - low) / gap).clamp(0, _FIT_KNOTS - 1)
+        first = (position.floor().long() - 1).clamp(0, _FIT_KNOTS - 4)
+        t = position - first
+        wavelengths = torch.arange(log_mua.shape[1], device=self._device)
+        light = slope = torch.zeros((), dtype=torch.float64, device=self._device)
+        for k, (value, change) in enumerate(_cubic_weights(t)):
+            row = self._fit_table[first + k, wavelengths]
+            light = light + value[..., None] * row
+            slope = slope + (change / gap)[..., None] * row
+        return light, slope
+
+    def _light_table(self, log_mua: NDArray[np.float64]) -> NDArray[np.float64]:
+        ones = np.ones(len(self.model.mesh.quadrature.weights))
+        musp = self._musp[:, None] * ones
+        rows = [self.model.measure_optical(np.exp(row)[:, None] * ones, musp, at_quadrature=True) for row in log_mua]
+        return np.stack(rows)
+
+    def _set_knots(self, tissues: NDArray[np.float64]) -> None:
+        """Compute the derivatives with respect to absorption in the cells, for uniform tissues (K, 3), ascending."""
+        count = len(self._cell_of_point)
+        basis = sparse.csr_array((np.ones(count), (np.arange(count), self._cell_of_point)), (count, len(self._cells)))
+        extinction = self.model.spectra.extinction[:, :1]  # of HbO, by whose derivatives those of mua are found
+        table = np.empty((len(tissues), *self._fit_table.shape[1:], len(self._cells)), dtype=np.float32)
+        for k, (hbo, hbr, water) in enumerate(tissues):
+            tissue = replace(self._scatter, hbo=float(hbo), hbr=float(hbr), water=float(water), lipid=0.0)
+            J = self.model.measure_with_jacobian(tissue.maps(count), basis, ("hbo",), at_quadrature=True)[1]
+            table[k] = J[:, :, 0] / extinction[:, :, None]
+        self._knots = self._tensor(np.log(tissues @ self.model.spectra.extinction[:, :3].T))
+        self._cell_table = torch.as_tensor(table, device=self._device)
+        self._column_table = self._cell_table @ self._columns.float()
+
+    def _tensor(self, array: NDArray) -> Tensor:
+        return torch.as_tensor(np.asarray(array, dtype=np.float64), device=self._device)
+
+
+def mri_regions(image: NDArray[np.float64], body: NDArray[np.bool_], pixel_mm: float) -> NDArray[np.bool_]:
+    """Return up to four regions (4, Y, X) of an MR image that stand out from the rest of the body.
+
+    The image is smoothed by 1.2 mm and measured in robust standard deviations from its median; where it reaches more
+    than four, upward or downward, connected areas above half its peak are regions, the largest four of at least 30
+    mm^2. No region: all False.
+
+    Parameters
+    ----------
+    image : (Y, X) ndarray
+        Gray values.
+    body : (Y, X) ndarray of bool
+    pixel_mm : float
+    """
+    result = np.zeros((MAX_REGIONS, *body.shape), dtype=bool)
+    median = np.median(image[body])
+    filled = np.where(body, image - median, 0.0)
+    smooth = ndimage.gaussian_filter(filled, 1.2 / pixel_mm)
+    spread = 1.4826 * np.median(np.abs(smooth[body] - np.median(smooth[body])))
+    if not spread > 1e-9 * max(abs(median), 1e-9):
+        spread = np.abs(smooth[body]).max() / (2 * _LESION_ABOVE)  # piecewise constant: all that differs stands out
+    if spread == 0:
+        return result
+    smooth = smooth * (1 if smooth[body].max() >= -smooth[body].min() else -1)
+    peak = smooth[body].max()
+    if peak < _LESION_ABOVE * spread:
+        return result
+    numbers, count = ndimage.label(body & (smooth > peak / 2))
+    areas = np.bincount(numbers.ravel(), minlength=count + 1)[1:] * pixel_mm**2
+    largest = [k for k in np.argsort(-areas, kind="stable") if areas[k] >= _SMALLEST_REGION_MM2][:MAX_REGIONS]
+    for n, k in enumerate(largest):
+        result[n] = numbers == k + 1
+    return result
+
+
+def _cells(points: NDArray[np.float64], side_mm: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the centers (q, 2) of square cells that hold points (n, 2), and the cell of each point."""
+    squares, cell = np.unique(np.round(points / side_mm).astype(np.int64), axis=0, return_inverse=True)
+    return np.asarray(squares * side_mm, dtype=np.float64), cell.reshape(-1).astype(np.int64)
+
+
+def _lattice(nodes: NDArray[np.float64], side_mm: float) -> NDArray[np.float64]:
+    """Return a hexagonal lattice (b, 2) over nodes (n, 2) of a body, one step beyond its rim."""
+    low, high = nodes.min(axis=0) - side_mm, nodes.max(axis=0) + side_mm
+    height = side_mm * np.sqrt(3) / 2
+    rows = int(np.ceil((high[1] - low[1]) / height)) + 1
+    columns = int(np.ceil((high[0] - low[0]) / side_mm)) + 1
+    x, y = np.meshgrid(np.arange(columns) * side_mm, np.arange(rows) * height)
+    x[1::2] += side_mm / 2
+    lattice = np.column_stack([x.ravel(), y.ravel()]) + low
+    return lattice[cKDTree(nodes).query(lattice)[0] <= side_mm]
+
+
+def _blobs(points: NDArray[np.float64], lattice: NDArray[np.float64], sd_mm: float) -> NDArray[np.float64]:
+    """Return the Gaussians (n, b) around the lattice points at points (n, 2)."""
+    squared = ((points[:, None] - lattice[None]) ** 2).sum(axis=2)
+    return np.exp(-0.5 * squared / sd_mm**2)
+
+
+def _cubic_weights(t: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return for four knots 0, 1, 2, 3 the Lagrange weights of a value at t, and those of its slope."""
+    weights = []
+    for k in range(4):
+        a, b, c = (float(j) for j in range(4) if j != k)
+        scale = 1 / ((k - a) * (k - b) * (k - c))
+        value = (t - a) * (t - b) * (t - c) * scale
+        slope = ((t - b) * (t - c) + (t - a) * (t - c) + (t - a) * (t - b)) * scale
+        weights.append((value, slope))
+    return weights
