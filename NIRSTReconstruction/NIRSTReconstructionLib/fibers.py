@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.files import require_file
 from BreastBiomarkersLib.points import LabeledPoints, read_points
+from BreastBiomarkersLib.volume import LPS_TO_RAS
 from numpy.typing import NDArray
 
 from NIRSTReconstructionLib.optodes import Optodes
@@ -66,6 +67,13 @@ class Fibers:
         """(S + D, 3) all fiber tips, sources first."""
         return np.concatenate([self.sources, self.detectors])
 
+    def from_lps(self) -> Fibers:
+        """Return the fibers whose positions were given in LPS (as in image files and Nirfast meshes made from them)."""
+        if self.planar:
+            raise InputError(f"The fibers of '{self.name}' have two coordinates, so they are in no patient frame.")
+        flip = LPS_TO_RAS[:3, :3].diagonal()
+        return replace(self, sources=self.sources * flip, detectors=self.detectors * flip)
+
     def fitted_plane(self) -> PlaneFit:
         """Return the least-squares plane of all fiber tips; the plane z = 0 with its own axes if `planar`."""
         if self.planar:
@@ -114,7 +122,7 @@ class Fibers:
 
 
 def read_fibers(path: str | Path) -> Fibers:
-    """Return fiber positions from a CSV, a Slicer point list, or a Nirfast `.source` or `.meas` file.
+    """Return fiber positions from a CSV, a Slicer point list, a Nirfast `.source` or `.meas`, or a SNIRF file.
 
     CSV: columns kind (source, detector, or fiber for both), number, x, y and optionally z, in mm; with z they are RAS.
     Point lists: labels S1, S2, ..., D1, D2, ...; with any other labels each point is a fiber, source and detector at
@@ -130,6 +138,10 @@ def read_fibers(path: str | Path) -> Fibers:
         from NIRSTReconstructionLib.nirfast import read_nirfast_fibers
 
         return read_nirfast_fibers(path)
+    if path.suffix.lower() == ".snirf":
+        from NIRSTReconstructionLib.snirf import read_snirf_fibers
+
+        return read_snirf_fibers(path)
     if path.suffix.lower() == ".csv" and _is_fiber_table(path):
         return _read_table(path)
     return fibers_from_points(read_points(path), path.name)

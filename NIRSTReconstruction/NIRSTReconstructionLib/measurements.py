@@ -259,7 +259,7 @@ def measurements_from_rows(
 
 
 def read_measurements(path: str | Path) -> Measurements:
-    """Return the data of a Nirfast `.paa` or a `.csv` file.
+    """Return the data of a Nirfast `.paa`, a `.snirf` or a `.csv` file.
 
     Raises
     ------
@@ -273,7 +273,11 @@ def read_measurements(path: str | Path) -> Measurements:
         from NIRSTReconstructionLib.nirfast import read_paa
 
         return read_paa(path)
-    raise InputError(f"'{path}' is not a known kind of data; give a Nirfast .paa or a CSV.")
+    if suffix == ".snirf":
+        from NIRSTReconstructionLib.snirf import read_snirf_measurements
+
+        return read_snirf_measurements(path)
+    raise InputError(f"'{path}' is not a known kind of data; give a Nirfast .paa, a SNIRF file or a CSV.")
 
 
 def read_csv_measurements(path: str | Path) -> Measurements:

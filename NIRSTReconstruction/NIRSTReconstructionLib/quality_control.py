@@ -571,9 +571,10 @@ def _robust(columns: NDArray[np.float64], values: NDArray[np.float64]) -> _Fit:
     residual: NDArray[np.float64] = values
     for n in range(_IRLS_ROUNDS):
         root = np.sqrt(weights)
-        found = np.linalg.lstsq(columns * root[:, None], values * root, rcond=1e-10)[0]
+        found = np.asarray(np.linalg.lstsq(columns * root[:, None], values * root, rcond=1e-10)[0], dtype=np.float64)
         still = np.abs(found - coefficients).max() < 1e-8 * max(1.0, np.abs(found).max())
-        coefficients, residual = found, values - columns @ found
+        coefficients = found
+        residual = np.subtract(values, columns @ found, dtype=np.float64)
         scale = MAD_TO_SD * float(np.median(np.abs(residual)))
         if still or scale < 1e-12:
             break
