@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
+
+from BreastBiomarkersLib.volume import read_volume
 
 from RadiomicsPanelLib.roi import Case, read_cases
 from RadiomicsPanelLib.settings import PRESETS
@@ -16,6 +19,9 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--label", type=int, metavar="N", help="only this label (default: every label but 0)")
     parser.add_argument(
+        "--exclude", metavar="FILE", help="mask of air, bone or vessels to leave out of the tissue around segments"
+    )
+    parser.add_argument(
         "--settings",
         default="mr",
         metavar="PRESET_OR_FILE",
@@ -25,4 +31,8 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
 
 def cases_of(options: argparse.Namespace) -> list[Case]:
     """Return the segments the options name."""
-    return read_cases(options.image, options.mask, options.label)
+    cases = read_cases(options.image, options.mask, options.label)
+    if options.exclude is None:
+        return cases
+    exclusion = read_volume(options.exclude)
+    return [replace(case, exclusion=exclusion) for case in cases]

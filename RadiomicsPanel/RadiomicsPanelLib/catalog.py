@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from BreastBiomarkersLib.errors import InputError
 
 from RadiomicsPanelLib import (
+    depth,
     glcm,
     gldzm,
     glrlm,
@@ -33,8 +34,9 @@ FAMILIES: tuple[Family, ...] = (
     gldzm.FAMILY,
     ngtdm.FAMILY,
     ngldm.FAMILY,
+    depth.FAMILY,
 )
-"""In the order of the IBSI reference tables."""
+"""IBSI's in the order of its reference tables, then ours."""
 
 FEATURES: tuple[Feature, ...] = tuple(feature for family in FAMILIES for feature in family.features)
 

@@ -104,4 +104,5 @@ def filtered_roi(roi: Roi, response: Volume, chosen: Filter) -> Roi:
         tuple(uneven if np.ptp(used) > 1e-3 * used.min() else []),
         roi.record | bin_record(bins, levels[roi.intensity_mask]),
         chosen.label,
+        roi.exclusion,
     )

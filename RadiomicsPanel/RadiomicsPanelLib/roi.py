@@ -43,6 +43,8 @@ class Case:
     name, segment : str
         Case and segment, for messages and tables.
     label : int, optional
+    exclusion : Volume, optional
+        Mask of what is not tissue to measure around the segment (air, bone), on any grid; it does not cut the segment.
     """
 
     image: Volume
@@ -50,6 +52,7 @@ class Case:
     name: str
     segment: str
     label: int | None = None
+    exclusion: Volume | None = None
 
     @property
     def title(self) -> str:
@@ -78,6 +81,9 @@ class Roi:
         The preparation's numbers, step by step, for the provenance.
     filter : str
         Label of the filter whose response the intensities are, or "original".
+    exclusion : (K, J, I) ndarray of bool, optional
+        What is not to be measured around the segment: the case's exclusion mask, and what lies out of the
+        re-segmentation range.
     """
 
     case_name: str
@@ -91,6 +97,7 @@ class Roi:
     notes: tuple[str, ...] = ()
     record: dict[str, Any] = field(default_factory=dict)
     filter: str = "original"
+    exclusion: NDArray[np.bool_] | None = None
 
     @property
     def spacing(self) -> NDArray[np.float64]:
@@ -218,6 +225,7 @@ def prepare_roi(case: Case, settings: Settings) -> Roi:
         bins.level_count,
         tuple(notes),
         record,
+        exclusion=_exclusion(case, prepared.image, settings),
     )
 
 
@@ -316,6 +324,22 @@ def _prepare(case: Case, settings: Settings) -> _Prepared:
         "intensity_voxels": int(intensity_mask.sum()),
     }
     return _Prepared(image, morphological_mask, intensity_mask, notes, record)
+
+
+def _exclusion(case: Case, image: Volume, settings: Settings) -> NDArray[np.bool_]:
+    """Return which voxels of the prepared grid are not to be measured around the segment."""
+    excluded = np.zeros(image.shape, dtype=bool)
+    if settings.lower is not None:
+        excluded |= image.array < settings.lower
+    if settings.upper is not None:
+        excluded |= image.array > settings.upper
+    if case.exclusion is not None:
+        _require_labels(case.exclusion)
+        to_mask = case.exclusion.ras_to_ijk @ image.ijk_to_ras
+        matrix, offset = to_mask[:3, :3][::-1, ::-1], to_mask[:3, 3][::-1]
+        inside = (case.exclusion.array != 0).astype(np.float32)
+        excluded |= ndimage.affine_transform(inside, matrix, offset, image.shape, order=1, mode="constant") >= _HALF
+    return excluded
 
 
 def _require_orthogonal(image: Volume) -> None:
