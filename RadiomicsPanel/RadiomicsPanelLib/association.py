@@ -129,7 +129,7 @@ def keep_uncorrelated(values: Array, max_correlation: float, priority: Sequence[
     varying = np.flatnonzero(np.ptp(values, axis=0) > 1e-9)
     if not len(varying):
         raise InputError("No feature varies among the training cases.")
-    correlations = np.abs(spearman_matrix(values[:, varying]))
+    correlations = np.minimum(np.abs(spearman_matrix(values[:, varying])), 1.0)
     ranking = np.asarray(priority)[varying] if len(priority) else np.zeros(len(varying))
     kept: list[int] = []
     for n in np.argsort(-ranking, kind="stable"):
