@@ -225,6 +225,9 @@ def test_catalog_entry():
     for name in ("HOMEPAGE", "CONTRIBUTORS", "DESCRIPTION", "ICONURL", "SCREENSHOTURLS"):
         assert re.search(rf'^set\(EXTENSION_{name} ".+"\)$', cmake, re.MULTILINE), "one line with double quotes each"
     assert re.findall(r"^add_subdirectory\((.*)\)", cmake, re.MULTILINE) == list(MODULES)
+    pictures = re.findall(r"https://raw\.githubusercontent\.com/[^/]+/[^/]+/main/([^\s\"]+)", cmake)
+    assert len(pictures) >= 2, "icon and screenshots"
+    assert not [name for name in pictures if not (ROOT / name).is_file()], "the catalog downloads them"
 
 
 def test_python_packages_are_listed_for_pip():
