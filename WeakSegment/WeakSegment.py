@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 from enum import Enum
 from typing import Annotated, Any, NamedTuple
@@ -11,6 +11,7 @@ import qt
 import slicer
 import vtk
 from BreastBiomarkersLib.errors import InputError
+from BreastBiomarkersLib.inslicer.live import LatestWins
 from BreastBiomarkersLib.inslicer.panel import ModulePanel, showing_errors, suggested_volume
 from BreastBiomarkersLib.progress import ignore_progress
 from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
@@ -24,20 +25,14 @@ from slicer.ScriptedLoadableModule import (
 )
 from WeakSegmentLib.settings import PublishedSettings, RandomWalkSettings
 
-POINT_NAMES = ("Left", "Right", "Anterior", "Posterior", "Inferior", "Superior")
-LESION_COLOR, UNLABELED_COLOR = (0.9, 0.34, 0.18), (1.0, 0.79, 0.08)
-NEOPLASM = (
-    "Segmentation category and type - DICOM master list~SCT^49755003^Morphologically Altered Structure"
-    "~SCT^86049000^Neoplasm, Primary~^^~Anatomic codes - DICOM master list~SCT^76752008^Breast~^^"
-)
-ROLE_TAG = "WeakSegment.Role"  # marks our segments: a later run replaces these and no others
-RECORD_TAG = "WeakSegment.Record"  # every input and constant of the run, for WeakSegmentLib.segmentation.replay
+Markups = slicer.vtkMRMLMarkupsNode
 POINT_EVENTS = (
-    slicer.vtkMRMLMarkupsNode.PointModifiedEvent,
-    slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent,
-    slicer.vtkMRMLMarkupsNode.PointPositionUndefinedEvent,
-    slicer.vtkMRMLMarkupsNode.PointRemovedEvent,
+    Markups.PointModifiedEvent,
+    Markups.PointPositionDefinedEvent,
+    Markups.PointPositionUndefinedEvent,
+    Markups.PointRemovedEvent,
 )
+LIST_EVENTS = (vtk.vtkCommand.ModifiedEvent, Markups.PointAddedEvent, Markups.PointRemovedEvent)
 SEGMENT_EVENTS = (
     slicer.vtkSegmentation.SegmentModified,
     slicer.vtkSegmentation.SegmentRemoved,
@@ -103,7 +98,7 @@ class WeakSegmentParameterNode:
     preContrast: vtkMRMLScalarVolumeNode
     points: vtkMRMLMarkupsFiducialNode
     output: vtkMRMLSegmentationNode
-    segmentName: str = "Lesion"
+    live: bool = False
     method: Method = Method.RANDOM_WALK
     longestSide: Annotated[int, WithinRange(16, 128)] = RandomWalkSettings.longest_side
     repetitions: Annotated[int, WithinRange(0, 20)] = RandomWalkSettings.repetitions
@@ -114,49 +109,88 @@ class WeakSegmentParameterNode:
     segmentAbove: Annotated[float, WithinRange(0.05, 0.95), SingleStep(0.05), Decimals(2)] = (
         RandomWalkSettings.segment_above
     )
-    lesionSegmentId: str
     reference: vtkMRMLSegmentationNode
     referenceSegmentId: str
 
 
 class WeakSegmentWidget(ModulePanel):
     packages = ("WeakSegmentLib", "BreastBiomarkersLib")
+    _writing = False
 
     def setup(self):
         super().setup()
         self.logic = WeakSegmentLogic()
+        self.following = LatestWins(self.onAnswer, self.onLiveError)
+        self.forget()
         self._problem = ""
-        self._scored = self._described = None
-        place = self.ui.pointsWidget.markupsPlaceWidget()
-        place.placeMultipleMarkups = slicer.qSlicerMarkupsPlaceWidget.ForcePlaceMultipleMarkups
-        self.ui.createPointsButton.connect("clicked()", self.onCreatePoints)
-        self.ui.undoButton.connect("clicked()", self.onUndo)
-        self.ui.referenceSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onReferenceSelected)
-        self.ui.referenceSelector.connect("currentSegmentChanged(QString)", self.onReferenceSelected)
+        self._dragging = False
+        ui = self.ui
+        for place in (ui.pointsWidget.markupsPlaceWidget(), ui.clicksPlaceWidget):
+            place.placeMultipleMarkups = slicer.qSlicerMarkupsPlaceWidget.ForcePlaceMultipleMarkups
+        ui.clicksPlaceWidget.connect("activeMarkupsPlaceModeChanged(bool)", self.onPlaceModeChanged)
+        ui.lesionsTable.connect("currentCellChanged(int,int,int,int)", self.onLesionSelected)
+        ui.lesionsTable.connect("cellChanged(int,int)", self.onLesionRenamed)
+        ui.addLesionButton.connect("clicked()", self.onAddLesion)
+        ui.removeLesionButton.connect("clicked()", self.onRemoveLesion)
+        ui.tumorClicksButton.connect("clicked(bool)", self.onTumorClicks)
+        ui.backgroundClicksButton.connect("clicked(bool)", self.onBackgroundClicks)
+        ui.clearClicksButton.connect("clicked()", self.onClearClicks)
+        ui.undoButton.connect("clicked()", self.onUndo)
+        ui.redoButton.connect("clicked()", self.onRedo)
+        ui.referenceSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onReferenceSelected)
+        ui.referenceSelector.connect("currentSegmentChanged(QString)", self.onReferenceSelected)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
         self.bind()
 
+    def cleanup(self):
+        if self.following is not None:
+            self.following.close()
+        super().cleanup()
+
     def exit(self):
-        self.ui.pointsWidget.markupsPlaceWidget().setPlaceModeEnabled(False)
+        for place in (self.ui.pointsWidget.markupsPlaceWidget(), self.ui.clicksPlaceWidget):
+            place.setPlaceModeEnabled(False)
         super().exit()
 
     def defaults(self):
-        if self.parameters.image is None:
-            self.parameters.image = suggested_volume()
+        p = self.parameters
+        if p.image is None:
+            p.image = suggested_volume()
+        if p.output is None and p.points is not None:  # a run may have ended while the panel was hidden
+            p.output = self.logic.lesion(p.points).segments()[0]
 
     def forget(self):
-        self._scored = self._described = None
+        self.following.cancel()
+        self.logic.forget()
+        self._asked = {}  # what each lesion's segment was last asked to follow, by id of its points
+        self._texts = {}  # what to say of each lesion, by id of its points
+        self._question = self._step = None
+        self._rows = self._scored = None
         self.ui.resultLabel.text = ""
-        self.logic.dropUndo()
+
+    def refresh(self, caller=None, event=None):
+        if not self._writing:
+            super().refresh(caller, event)
 
     def problem(self):
         return self._problem
 
     def watched(self):
-        p = self.parameters
-        points = [(p.points, event) for event in POINT_EVENTS]
-        moved = [(node, slicer.vtkMRMLTransformableNode.TransformModifiedEvent) for node in (p.image, p.points)]
-        segments = [(node.GetSegmentation(), e) for node in (p.output, p.reference) if node for e in SEGMENT_EVENTS]
-        return [*points, *moved, (p.image, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent), *segments]
+        p, wanted = self.parameters, []
+        lesions = self.logic.lesions()
+        for lesion in lesions:
+            wanted += [(lesion.points_node, event) for event in LIST_EVENTS]
+        nodes = [] if p.points is None else [p.points, *self.logic.lesion(p.points).click_nodes().values()]
+        for node in nodes:
+            wanted += [(node, event) for event in POINT_EVENTS]
+            wanted.append((node, Markups.PointStartInteractionEvent, self.onDragStarted))
+            wanted.append((node, Markups.PointEndInteractionEvent, self.onDragEnded))
+        moved = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
+        wanted += [(node, moved) for node in (p.image, p.points)]
+        segmentations = {p.output, p.reference, *(lesion.segments()[0] for lesion in lesions)} - {None}
+        wanted += [(node.GetSegmentation(), event) for node in segmentations for event in SEGMENT_EVENTS]
+        return [*wanted, (p.image, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent)]
 
     def update(self):
         p = self.parameters
@@ -165,21 +199,134 @@ class WeakSegmentWidget(ModulePanel):
             self.ui.pointsStatusLabel.text = self.logic.check(p.image, p.points, p.preContrast)
         except InputError as error:
             self._problem = self.ui.pointsStatusLabel.text = str(error)
-        place = self.ui.pointsWidget.markupsPlaceWidget()
-        if self.ui.pointsWidget.currentNode() is not p.points:
-            self.ui.pointsWidget.setCurrentNode(p.points)
-        elif place.placeModeEnabled and not self._problem:
-            place.setPlaceModeEnabled(False)  # all six are there
+        self.showLesions()
+        self.showPlaceModes()
         ours = p.method is Method.RANDOM_WALK
         for name in ("longestSideSpinBox", "excludeCheckBox", "noiseMultipleSlider", "segmentAboveSlider"):
             getattr(self.ui, name).enabled = ours
+        self.ui.addLesionButton.enabled = p.image is not None
         self.ui.undoButton.enabled = self.logic.canUndo() and not self.job.running
+        self.ui.redoButton.enabled = self.logic.canRedo() and not self.job.running
+        self.ui.resultLabel.text = "" if p.points is None else self._texts.get(p.points.GetID(), "")
         self.showReference()
-        if self._described != (p.output, p.lesionSegmentId):
-            self.ui.resultLabel.text = ""
+        self.follow()
         qt.QTimer.singleShot(0, self.showScores)  # one change of a segment makes many events
 
-    def apply(self):
+    # Lesions
+
+    def showLesions(self):
+        p, table = self.parameters, self.ui.lesionsTable
+        rows = self.logic.describeLesions(p.points)
+        wasBlocked = table.blockSignals(True)
+        if rows != self._rows:
+            self._rows = rows
+            table.setRowCount(len(rows))
+            for n, row in enumerate(rows):
+                for column, text in enumerate(row.texts()):
+                    item = qt.QTableWidgetItem(text)
+                    if column:
+                        item.setFlags(qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled)
+                    table.setItem(n, column, item)
+        current = [row.pointsId for row in rows].index(p.points.GetID()) if p.points is not None else -1
+        if table.currentRow() != current:
+            table.setCurrentCell(current, 0)
+        table.blockSignals(wasBlocked)
+        self.ui.removeLesionButton.enabled = p.points is not None and not self.job.running
+        if self.ui.pointsWidget.currentNode() is not p.points:
+            self.ui.pointsWidget.setCurrentNode(p.points)
+
+    def onLesionSelected(self, row, column, previousRow, previousColumn):
+        if self.parameters is None or not 0 <= row < len(self._rows):
+            return
+        self.select(self.logic.lesionOfRow(self._rows[row]))
+
+    def select(self, lesion):
+        segmentation, _ids = lesion.segments()
+        with slicer.util.NodeModify(self.parameters):
+            self.parameters.points = lesion.points_node
+            if segmentation is not None:
+                self.parameters.output = segmentation
+
+    def onLesionRenamed(self, row, column):
+        name = self.ui.lesionsTable.item(row, 0).text().strip()
+        if name:
+            self.logic.lesionOfRow(self._rows[row]).rename(name)
+        self._rows = None
+        self.refresh()
+
+    def onAddLesion(self):
+        with showing_errors(_("The lesion was not added.")):
+            self.select(self.logic.lesion(self.logic.createPoints(self.parameters.image)))
+            self.ui.pointsWidget.markupsPlaceWidget().setPlaceModeEnabled(True)
+
+    def onRemoveLesion(self):
+        lesion = self.logic.lesion(self.parameters.points)
+        question = _("Delete {name} with its points, corrections and segment?").format(name=lesion.name)
+        if not (slicer.app.testingEnabled() or slicer.util.confirmOkCancelDisplay(question)):
+            return  # in testing mode the display says no, whatever its documentation says
+        self.following.cancel()
+        with showing_errors(_("The lesion was not removed.")):
+            lesion.remove()
+        self._rows = None
+        rest = self.logic.lesions()
+        if rest:
+            self.select(rest[-1])
+        self.refresh()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeAdded(self, caller, event, node):
+        if node.IsA("vtkMRMLMarkupsFiducialNode"):
+            self.refresh()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeRemoved(self, caller, event, node):
+        if self.parameters is not None and self.parameters.points is node:
+            self.parameters.points = None
+        elif node.IsA("vtkMRMLMarkupsFiducialNode"):
+            self.refresh()
+
+    # Points and corrections
+
+    def showPlaceModes(self):
+        p, place = self.parameters, self.ui.clicksPlaceWidget
+        points = self.ui.pointsWidget.markupsPlaceWidget()
+        if points.placeModeEnabled and not self._problem:
+            points.setPlaceModeEnabled(False)  # all six are there
+        lesion = None if p.points is None else self.logic.lesion(p.points)
+        nodes = {} if lesion is None else lesion.click_nodes()
+        if place.currentNode() is not None and place.currentNode() not in nodes.values():
+            place.setPlaceModeEnabled(False)
+            place.setCurrentNode(None)
+        placing = place.currentNode() if place.placeModeEnabled else None
+        ours = lesion is not None and p.method is Method.RANDOM_WALK
+        for tumor, button in ((True, self.ui.tumorClicksButton), (False, self.ui.backgroundClicksButton)):
+            button.enabled = ours
+            button.setChecked(placing is not None and placing is nodes.get(tumor))
+        self.ui.clearClicksButton.enabled = lesion is not None and bool(lesion.clicks())
+
+    def onTumorClicks(self, checked):
+        self.placeClicks(True, checked)
+
+    def onBackgroundClicks(self, checked):
+        self.placeClicks(False, checked)
+
+    def placeClicks(self, tumor, checked):
+        place = self.ui.clicksPlaceWidget
+        if checked:
+            place.setCurrentNode(self.logic.lesion(self.parameters.points).click_node(tumor))
+        place.setPlaceModeEnabled(checked)
+        self.refresh()
+
+    def onClearClicks(self):
+        self.logic.lesion(self.parameters.points).clear_clicks()
+
+    def onPlaceModeChanged(self, active):
+        self.refresh()
+
+    # Apply and live
+
+    def question(self):
+        """Return the arguments of the logic's `segment` and `ask`."""
         p = self.parameters
         settings = {"repetitions": p.repetitions}
         if p.method is Method.RANDOM_WALK:
@@ -187,28 +334,108 @@ class WeakSegmentWidget(ModulePanel):
             settings["exclude_non_enhancing"] = p.excludeNonEnhancing
             settings["noise_multiple"] = p.noiseMultiple
             settings["segment_above"] = p.segmentAbove
-        inputs = (p.image, p.points, p.preContrast, p.output, p.method.value, p.segmentName)
-        done = self.run(
-            lambda progress: self.logic.segment(*inputs, progress=progress, **settings),
-            _("The lesion was not segmented."),
-        )
-        if done is None:
-            return
-        with slicer.util.NodeModify(p):
-            p.output, p.lesionSegmentId = done.segmentationNode, done.segmentId
-        self._described = (done.segmentationNode, done.segmentId)
-        self.ui.resultLabel.text = describe(done.result)
+        name = self.logic.lesion(p.points).name
+        return (p.image, p.points, p.preContrast, p.output, p.method.value, name), settings
 
-    def onCreatePoints(self):
-        with showing_errors(_("The points were not created.")):
-            self.parameters.points = self.logic.createPoints(self.parameters.image)
-            self.ui.pointsWidget.markupsPlaceWidget().setPlaceModeEnabled(True)
+    def apply(self):
+        self.following.cancel()
+        points = self.parameters.points
+        self._asked[points.GetID()] = self.fingerprint()
+        inputs, settings = self.question()
+        wasLocked = points.GetLocked()
+        points.SetLocked(True)
+        try:
+            done = self.run(
+                lambda progress: self.logic.segment(*inputs, progress=progress, **settings),
+                _("The lesion was not segmented."),
+            )
+        finally:
+            points.SetLocked(wasLocked)
+        if done is not None:
+            self.show(points, done, describe(done.result))
+
+    def show(self, points, done, text):
+        self._texts[points.GetID()] = text
+        if self.parameters is not None:
+            self.parameters.output = done.segmentationNode
+        self.refresh()
+
+    def fingerprint(self):
+        p = self.parameters
+        settings = (p.method, p.longestSide, p.repetitions, p.excludeNonEnhancing, p.noiseMultiple, p.segmentAbove)
+        return (*settings, *self.logic.fingerprint(p.image, p.preContrast, p.points))
+
+    def follow(self):
+        """Ask for the selected lesion anew if it changed since its segment was last asked for, and live is on."""
+        p = self.parameters
+        if self._problem or self.job.running:
+            return
+        now, key = self.fingerprint(), p.points.GetID()
+        if key not in self._asked and self.logic.lesion(p.points).segment()[0] is not None:
+            self._asked[key] = now  # made earlier; it stays until something changes
+        if not p.live or self._dragging or self._asked.get(key) == now:
+            return
+        self._asked[key] = now
+        question = self.question()  # the panel may be left before the time has come
+        self.following.request(lambda: self.prepare(*question))
+
+    def prepare(self, inputs, settings):
+        self._question, self._step = self.logic.ask(*inputs, **settings), None
+        plain, answers = self._question.inputs, self.logic.answers
+        return lambda progress: answers(plain, progress)
+
+    def onAnswer(self, answer):
+        question = self._question
+        self._writing = True  # writing makes many events; the panel catches up once
+        try:
+            done = self.logic.write(question, answer, replacing=self._step)
+        except InputError as error:  # a node went away meanwhile
+            self.following.cancel()
+            self.onLiveError(error)
+            return
+        finally:
+            self._writing = False
+        self._step = done.step
+        self._question = question._replace(segmentation_node=done.segmentationNode)
+        text = describe(done.result)
+        self.show(question.lesion.points_node, done, text if answer.final else text + " " + _("(preview)"))
+
+    def onLiveError(self, error):
+        if not isinstance(error, InputError):
+            logging.error("Live update failed", exc_info=error)
+            if self.parameters is not None:
+                self.parameters.live = False
+        if self.parameters is not None:
+            self.ui.resultLabel.text = _("Not updated: {reason}").format(reason=error)
+
+    def onDragStarted(self, caller, event):
+        self._dragging = True
+        self.following.cancel()
+
+    def onDragEnded(self, caller, event):
+        self._dragging = False
+        self.refresh()
 
     def onUndo(self):
-        with showing_errors(_("The last run was not undone.")):
-            self.logic.undo()
-        self.ui.resultLabel.text = ""
+        self.step(self.logic.undo, _("The last update was not taken back."))
+
+    def onRedo(self):
+        self.step(self.logic.redo, _("The update was not made again."))
+
+    def step(self, change, message):
+        self.following.cancel()
+        self._dragging = True  # do not follow the points while they are put back
+        with showing_errors(message):
+            change()
+        self._dragging = False
+        p = self.parameters
+        if p.points is not None:
+            self._texts.pop(p.points.GetID(), None)
+            if not self._problem:
+                self._asked[p.points.GetID()] = self.fingerprint()
         self.refresh()
+
+    # Reference
 
     def onReferenceSelected(self):
         if self.parameters is None:
@@ -232,14 +459,15 @@ class WeakSegmentWidget(ModulePanel):
         p = self.parameters
         if p is None or self.job.running:
             return  # the panel was hidden or closed meanwhile, or a run is writing
-        pair = (p.output, p.lesionSegmentId, p.reference, p.referenceSegmentId, p.image)
+        segment = (None, "") if p.points is None else self.logic.lesion(p.points).segment()
+        pair = (*segment, p.reference, p.referenceSegmentId, p.image)
         compared = (*pair, segment_version(*pair[:2]), segment_version(*pair[2:4]))
         if compared == self._scored:
             return
         self._scored = compared
         if p.reference is None or not p.referenceSegmentId:
             self.ui.scoresLabel.text = _("Choose a reference segment.")
-        elif p.output is None or not p.lesionSegmentId:
+        elif segment[0] is None:
             self.ui.scoresLabel.text = _("Press Apply to make a segment to compare.")
         else:
             try:
@@ -269,11 +497,16 @@ def describeScores(scores):
     return "\n".join(lines)
 
 
-class Segmented(NamedTuple):
-    segmentationNode: Any
-    segmentId: str
-    unlabeledSegmentId: str
-    result: Any  # WeakSegmentLib.segmentation.Segmentation
+class LesionRow(NamedTuple):
+    pointsId: str
+    name: str
+    placed: int
+    clicks: int
+    volume_ml: Any
+
+    def texts(self):
+        volume = "" if self.volume_ml is None else f"{self.volume_ml:.2f}"
+        return self.name, _("{n} of 6").format(n=self.placed), str(self.clicks or ""), volume
 
 
 class SimulatedExam(NamedTuple):
@@ -290,29 +523,68 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
     """The verbs, for the panel, the Python console and other modules; all raise InputError on bad input."""
 
     def __init__(self, parent=None):
+        from WeakSegmentLib.inslicer.lesions import VolumeMeter
+        from WeakSegmentLib.inslicer.updates import Updates
+
         ScriptedLoadableModuleLogic.__init__(self, parent)
-        self._backup = None
+        self._updates = Updates()
+        self._meter = VolumeMeter()
 
     def getParameterNode(self):
         return WeakSegmentParameterNode(super().getParameterNode())
 
-    def createPoints(self, volumeNode, name="Extreme points"):
+    def forget(self):
+        """Drop what is kept from the scene: it is being closed."""
+        self._updates.forget()
+
+    # Lesions
+
+    def createPoints(self, volumeNode, name="Lesion"):
         """Return a list of six named points, all to be placed; it moves with the volume's transform."""
-        from BreastBiomarkersLib.inslicer.nodes import grid_from_node, place_beside
+        from BreastBiomarkersLib.inslicer.nodes import grid_from_node
+        from WeakSegmentLib.inslicer.lesions import create_lesion
 
         grid_from_node(volumeNode)
-        unique = slicer.mrmlScene.GenerateUniqueName(name)
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", unique)
-        node.CreateDefaultDisplayNodes()
-        for label in POINT_NAMES:
-            node.UnsetNthControlPointPosition(node.AddControlPoint(vtk.vtkVector3d(0, 0, 0), label))
-        node.SetFixedNumberOfControlPoints(True)
-        place_beside(node, volumeNode)
-        return node
+        return create_lesion(volumeNode, name).points_node
+
+    def lesion(self, pointsNode):
+        """Return the lesion of a point list: its clicks, its segment, its name."""
+        from WeakSegmentLib.inslicer.lesions import Lesion
+
+        return Lesion(pointsNode)
+
+    def lesions(self):
+        """Return all lesions of the scene."""
+        from WeakSegmentLib.inslicer.lesions import lesions_in_scene
+
+        return lesions_in_scene()
+
+    def addClick(self, pointsNode, positionRas, tumor):
+        """Correct a lesion at a place (mm, world RAS): it is lesion (`tumor` True), or it is not."""
+        self.lesion(pointsNode).click_node(tumor).AddControlPointWorld(vtk.vtkVector3d(positionRas), "")
+
+    def describeLesions(self, alsoPointsNode=None):
+        """Return a row of the lesion table for each lesion, and for one more point list."""
+        lesions = self.lesions()
+        if alsoPointsNode is not None and all(lesion.points_node is not alsoPointsNode for lesion in lesions):
+            lesions.append(self.lesion(alsoPointsNode))
+        rows = []
+        for lesion in lesions:
+            node, segmentId = lesion.segment()
+            volume_ml = None if node is None else self._meter.volume_ml(node, segmentId)
+            placed, clicks = lesion.placed(), len(lesion.clicks())
+            rows.append(LesionRow(lesion.points_node.GetID(), lesion.name, placed, clicks, volume_ml))
+        return rows
+
+    def lesionOfRow(self, row):
+        return self.lesion(slicer.mrmlScene.GetNodeByID(row.pointsId))
+
+    # Segmentation
 
     def check(self, volumeNode, pointsNode, preContrastNode=None):
         """Return a line on the placed points; raises what keeps `segment` from running."""
         from BreastBiomarkersLib.inslicer.nodes import grid_from_node
+        from WeakSegmentLib.inslicer.lesions import POINT_NAMES
 
         volume = grid_from_node(volumeNode)
         if preContrastNode is not None:
@@ -322,9 +594,10 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
                     f"The pre-contrast image '{pre.name}' must be another image on the grid of '{volume.name}'. "
                     "Choose the one of the same series, or resample it to that image."
                 )
-        points, labels = self._extremePoints(pointsNode, volume)
+        points = self.lesion(pointsNode).extreme_points(volume)
         size = " x ".join(f"{mm:.0f}" for mm in ((points.box_stop_kji - points.box_start_kji) * volume.spacing)[::-1])
         text = _("All six points are placed; their box is {size} mm.").format(size=size)
+        labels = [pointsNode.GetNthControlPointLabel(n) for n in range(pointsNode.GetNumberOfControlPoints())]
         ends = [(labels[n], role) for n, role in sorted(zip(points.order, points.roles, strict=True))]
         other = [f"{label} ({role})" for label, role in ends if label in POINT_NAMES and label != role]
         if other:
@@ -332,6 +605,41 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
                 names=", ".join(other)
             )
         return text
+
+    def fingerprint(self, volumeNode, preContrastNode, pointsNode):
+        """Return a value that changes whenever the images, the points or the clicks do."""
+        from BreastBiomarkersLib.inslicer.nodes import grid_from_node
+        from WeakSegmentLib.inslicer.lesions import Prompts
+
+        images = [node for node in (volumeNode, preContrastNode) if node is not None]
+        versions = [(node.GetID(), node.GetImageData().GetMTime()) for node in images]
+        grids = [grid_from_node(node).ijk_to_ras.tobytes() for node in images]
+        return (*versions, *grids, Prompts(self.lesion(pointsNode)).key())
+
+    def ask(
+        self,
+        volumeNode,
+        pointsNode,
+        preContrastNode=None,
+        segmentationNode=None,
+        method="random-walk",
+        segmentName="Lesion",
+        **settings,
+    ):
+        """Return what `segment` would compute and where its answer goes; `inputs` of it may go to a thread."""
+        from WeakSegmentLib.inslicer.updates import ask
+
+        return ask(volumeNode, pointsNode, preContrastNode, segmentationNode, method, segmentName, settings)
+
+    def answers(self, inputs, progress=ignore_progress):
+        """Yield the coarse and the final answer to the inputs of a question; touches no node."""
+        from WeakSegmentLib.inslicer.updates import answers
+
+        return answers(inputs, progress)
+
+    def write(self, question, answer, replacing=None):
+        """Write an answer into the lesion's segments as one step of undo, which may replace the step before."""
+        return self._updates.write(question, answer, replacing)
 
     def segment(
         self,
@@ -345,34 +653,25 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
         **settings,
     ):
         """Segment the lesion between six points; `settings` are those of the method in WeakSegmentLib.settings."""
-        from BreastBiomarkersLib.inslicer.nodes import require_in_scene, require_writable, volume_from_node
-        from WeakSegmentLib.segmentation import segment_by_random_walk
-        from WeakSegmentLib.settings import METHODS
+        from WeakSegmentLib.inslicer.updates import final_answer
 
-        if method not in METHODS:
-            raise InputError(f"There is no method '{method}'; use {' or '.join(METHODS)}.")
-        if segmentationNode is not None:
-            require_writable(segmentationNode)
-        volume = volume_from_node(volumeNode)
-        pre = None if preContrastNode is None else volume_from_node(preContrastNode, "pre-contrast image")
-        points, _labels = self._extremePoints(pointsNode, volume)
-        result = segment_by_random_walk(volume, points, METHODS[method](**settings), progress, pre)
-        require_in_scene(volumeNode, *([] if segmentationNode is None else [segmentationNode]))
-        return self._write(result, volumeNode, segmentationNode, segmentName or "Lesion")
+        inputs = (volumeNode, pointsNode, preContrastNode, segmentationNode, method, segmentName or "Lesion")
+        question = self.ask(*inputs, **settings)
+        return self.write(question, final_answer(question.inputs, progress))
 
     def canUndo(self):
-        return self._backup is not None and self._backup.is_valid()
+        return self._updates.can_undo()
 
-    def dropUndo(self):
-        self._backup = None
+    def canRedo(self):
+        return self._updates.can_redo()
 
     def undo(self):
-        """Take back the last `segment` of this logic: old contents return, new segments and nodes go."""
-        if not self.canUndo():
-            return False
-        backup, self._backup = self._backup, None
-        backup.restore()
-        return True
+        """Take back the last update: the segment returns, and the points and clicks it was made from."""
+        return self._updates.undo()
+
+    def redo(self):
+        """Make the update again that was taken back last."""
+        return self._updates.redo()
 
     def compare(self, segmentationNode, segmentId, referenceSegmentationNode, referenceSegmentId, volumeNode):
         """Return the agreement of two segments on the grid of the volume."""
@@ -401,66 +700,12 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
         return SimulatedExam(
             preNode=volume_to_node(case.pre),
             postNodes=postNodes,
-            pointsNode=points_to_node(case.points, name="Extreme points"),
+            pointsNode=points_to_node(case.points, name="Lesion"),
             truthSegmentationNode=truth,
             truthSegmentId=mask_to_segment(case.lesion, truth, "True lesion", color=(0.2, 0.7, 0.3)),
             tissueNode=labels_to_node(case.tissue, {t.value: t.name.lower() for t in Tissue}),
             parameters=case.parameters,
         )
-
-    def _extremePoints(self, pointsNode, volume):
-        from BreastBiomarkersLib.inslicer.nodes import points_from_node
-        from WeakSegmentLib.points import ExtremePoints
-
-        placed = points_from_node(pointsNode, "extreme points")
-        names = [pointsNode.GetNthControlPointLabel(n) for n in range(pointsNode.GetNumberOfControlPoints())]
-        missing = [name for name in names if name not in placed.labels]
-        if missing and len(placed.labels) < len(POINT_NAMES):
-            raise InputError(f"{len(placed.labels)} of 6 points are placed. Place next: {', '.join(missing)}.")
-        return ExtremePoints.from_ras(placed.positions_ras, volume, placed.labels), placed.labels
-
-    def _write(self, result, volumeNode, segmentationNode, name):
-        from BreastBiomarkersLib.inslicer.nodes import SegmentBackup, find_segment, mask_to_segment, segmentation_for
-        from WeakSegmentLib.pseudo_mask import Label
-
-        created = segmentationNode is None
-        node = segmentation_for(volumeNode, f"{volumeNode.GetName()} lesion") if created else segmentationNode
-        unlabeled = result.pseudo_mask.with_array(result.pseudo_mask.array == Label.UNLABELED)
-        parts = (
-            ("lesion", result.mask, name, LESION_COLOR),
-            ("unlabeled", unlabeled, f"{name} (unlabeled)", UNLABELED_COLOR),
-        )
-        backup = SegmentBackup(node, created, tags=[RECORD_TAG])
-        ids = []
-        try:
-            for role, mask, segmentName, color in parts:
-                segmentId = find_segment(node, segmentName, ROLE_TAG, role)
-                if segmentId is None:
-                    segmentId = mask_to_segment(mask, node, segmentName, color=color)
-                    backup.added(segmentId)
-                    dress(node, segmentId, role)
-                else:
-                    backup.keep(segmentId)
-                    mask_to_segment(mask, node, segmentName, segmentId)
-                ids.append(segmentId)
-        except Exception:
-            backup.restore()
-            raise
-        record = json.dumps(result.record).replace("|", "\\u007c")  # Slicer separates tags in files by |
-        node.GetSegmentation().GetSegment(ids[0]).SetTag(RECORD_TAG, record)
-        self._backup = backup
-        return Segmented(node, *ids, result)
-
-
-def dress(segmentationNode, segmentId, role):
-    """Mark a new segment as ours and show it as it should look at first: lesion as contour, unlabeled band hidden."""
-    segment = segmentationNode.GetSegmentation().GetSegment(segmentId)
-    segment.SetTag(ROLE_TAG, role)
-    display = segmentationNode.GetDisplayNode()
-    display.SetSegmentVisibility(segmentId, role == "lesion")
-    display.SetSegmentOpacity2DFill(segmentId, 0.2)
-    if role == "lesion":
-        segment.SetTag(segment.GetTerminologyEntryTagName(), NEOPLASM)
 
 
 class WeakSegmentTest(ScriptedLoadableModuleTest):

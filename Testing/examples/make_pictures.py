@@ -58,7 +58,7 @@ def draw_synthetic_exam(host, modules, docs: Path) -> None:
     panel.parameters.points = exam.pointsNode
     panel.ui.applyButton.click()
     host.grab("WeakSegment", docs / "weaksegment-panel.png")
-    lesion = (panel.parameters.output, panel.parameters.lesionSegmentId)
+    lesion = weak.lesion(exam.pointsNode).segment()
 
     plane = nirst.planeFromLesion(*lesion, image)
     optodes = nirst.placeRing(plane, image)

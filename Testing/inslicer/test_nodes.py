@@ -423,41 +423,13 @@ def test_unusable_segments_are_named(nodes, oblique_volume):
         nodes.mask_from_segment(segmentation, segment, image)
 
 
-def test_backup_brings_back_what_was_there(nodes, oblique_volume):
+def test_a_segment_has_a_version_for_every_content(nodes, oblique_volume):
     import slicer
 
     image = nodes.volume_to_node(oblique_volume)
     segmentation = nodes.segmentation_for(image, "result")
     mask = oblique_volume.with_array(lesion_mask(oblique_volume))
-    everything = oblique_volume.with_array(np.ones(oblique_volume.shape, dtype=bool))
-    nothing = oblique_volume.with_array(np.zeros(oblique_volume.shape, dtype=bool))
-    full, empty = (nodes.mask_to_segment(m, segmentation, "x") for m in (mask, nothing))
-    segmentation.GetSegmentation().GetSegment(full).SetTag("note", "first")
-    backup = nodes.SegmentBackup(segmentation, created=False, tags=["note"])
-    for segment in (full, empty):
-        backup.keep(segment)
-        nodes.mask_to_segment(everything, segmentation, "x", segment)
-        segmentation.GetSegmentation().GetSegment(segment).SetTag("note", "second")
-    backup.added(nodes.mask_to_segment(everything, segmentation, "new"))
-    backup.restore()
-    np.testing.assert_array_equal(nodes.mask_from_segment(segmentation, full, image).array, mask.array)
-    assert not nodes.mask_from_segment(segmentation, empty, image).array.any()
-    assert list(segmentation.GetSegmentation().GetSegmentIDs()) == [full, empty]
-    assert nodes.segment_tag(segmentation.GetSegmentation().GetSegment(full), "note") == "first"
-    slicer.mrmlScene.RemoveNode(segmentation)
-    assert not backup.is_valid()
-
-
-def test_segments_are_found_by_name_and_tag(nodes, oblique_volume):
-    import slicer
-
-    image = nodes.volume_to_node(oblique_volume)
-    segmentation = nodes.segmentation_for(image, "result")
-    mask = oblique_volume.with_array(lesion_mask(oblique_volume))
-    _drawn, ours = (nodes.mask_to_segment(mask, segmentation, "Lesion") for _ in range(2))
-    assert nodes.find_segment(segmentation, "Lesion", "role", "lesion") is None
-    segmentation.GetSegmentation().GetSegment(ours).SetTag("role", "lesion")
-    assert nodes.find_segment(segmentation, "Lesion", "role", "lesion") == ours
+    _other, ours = (nodes.mask_to_segment(mask, segmentation, "Lesion") for _ in range(2))
     versions = [nodes.segment_version(segmentation, ours)]
     slicer.util.updateSegmentBinaryLabelmapFromArray(mask.array[::-1].astype(np.uint8), segmentation, ours, image)
     versions.append(nodes.segment_version(segmentation, ours))
@@ -466,24 +438,10 @@ def test_segments_are_found_by_name_and_tag(nodes, oblique_volume):
     assert len(set(versions)) == 3
     assert nodes.segment_version(segmentation, "gone") is None
     assert nodes.segment_version(None, "") is None
-
-
-def test_backup_removes_a_new_node_unless_others_use_it(nodes, oblique_volume):
-    import slicer
-
-    image = nodes.volume_to_node(oblique_volume)
-    mask = oblique_volume.with_array(lesion_mask(oblique_volume))
-    for used in (False, True):
-        before = slicer.mrmlScene.GetNumberOfNodes()
-        segmentation = nodes.segmentation_for(image, "result")
-        backup = nodes.SegmentBackup(segmentation, created=True)
-        backup.added(nodes.mask_to_segment(mask, segmentation, "Lesion"))
-        if used:
-            nodes.mask_to_segment(mask, segmentation, "drawn by the user")
-        backup.restore()
-        assert bool(slicer.mrmlScene.IsNodePresent(segmentation)) is used
-        if not used:
-            assert slicer.mrmlScene.GetNumberOfNodes() == before
+    segment = segmentation.GetSegmentation().GetSegment(ours)
+    assert nodes.segment_tag(segment, "note") == ""
+    segment.SetTag("note", "first")
+    assert nodes.segment_tag(segment, "note") == "first"
 
 
 def test_deleted_node_is_noticed(nodes, oblique_volume):

@@ -39,7 +39,7 @@ def make_exam(folder):
     image = volume_to_node(post, name="post1")
     volume_to_node(pre, name="pre")
     points = extreme_points_of_mask(post.with_array(lesion))
-    points_to_node(LabeledPoints(list(points.roles), points.positions_ras), name="Extreme points")
+    points_to_node(LabeledPoints(list(points.roles), points.positions_ras), name="Lesion")
     truth = segmentation_for(image, "truth")
     segment = mask_to_segment(post.with_array(lesion), truth, "lesion")
     nirst = sys.modules["NIRSTReconstruction"].NIRSTReconstructionLogic()

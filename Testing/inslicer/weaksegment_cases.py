@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from contextlib import contextmanager
 
 import numpy as np
@@ -84,9 +85,32 @@ def ready_panel():
     image, pre = add_volume("post", 80, 1), add_volume("pre", 0, 2)
     widget = open_panel()
     widget.parameters.image, widget.parameters.preContrast = image, pre
-    widget.ui.createPointsButton.click()
+    widget.ui.addLesionButton.click()
     place(widget.parameters.points)
     return widget
+
+
+def lesion_segment(widget):
+    """Return the segment id of the selected lesion."""
+    return widget.logic.lesion(widget.parameters.points).segment()[1]
+
+
+def positions(points):
+    return np.array([points.GetNthControlPointPositionWorld(n) for n in range(points.GetNumberOfControlPoints())])
+
+
+def move_point(points, n, offset):
+    points.SetNthControlPointPositionWorld(n, *np.add(points.GetNthControlPointPositionWorld(n), offset))
+
+
+def at_voxel(i, j, k):
+    """Return the world position of a voxel, as a list."""
+    return (ijk_to_ras()[:3, :3] @ (i, j, k) + ijk_to_ras()[:3, 3]).tolist()
+
+
+def outside_click():
+    """Return a place at the rim of the lesion."""
+    return at_voxel(CENTER_IJK[0] + 7, CENTER_IJK[1], CENTER_IJK[2])
 
 
 def segment_array(node, segment_id, image):
@@ -128,6 +152,37 @@ def during_the_job(action):
     qt.QTimer.singleShot(0, action)
 
 
+def wait_for(condition, timeout_s=20):
+    """Let the application go on until the condition holds."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        slicer.app.processEvents()
+        time.sleep(0.005)
+
+
+def settle(widget):
+    """Wait until live updates have caught up."""
+    wait_for(lambda: not widget.following.busy)
+
+
+def drag(points, n, offset):
+    """Do what dragging a point does: start, many moves, release."""
+    points.InvokeEvent(slicer.vtkMRMLMarkupsNode.PointStartInteractionEvent)
+    for _ in range(5):
+        move_point(points, n, np.divide(offset, 5))
+        slicer.app.processEvents()
+    points.InvokeEvent(slicer.vtkMRMLMarkupsNode.PointEndInteractionEvent)
+
+
+def live_panel():
+    """Return the panel in live mode, with a lesion that has caught up."""
+    widget = ready_panel()
+    widget.ui.liveCheckBox.click()
+    settle(widget)
+    return widget
+
+
 # The cases
 
 
@@ -136,7 +191,7 @@ def case_points_are_created_named_and_asked_for_in_order():
     widget = open_panel()
     assert widget.parameters.image is image, "the only volume is suggested"
     assert not widget.ui.applyButton.enabled
-    widget.ui.createPointsButton.click()
+    widget.ui.addLesionButton.click()
     points = widget.parameters.points
     assert [points.GetNthControlPointLabel(n) for n in range(6)] == list(NAMES)
     assert points.GetNumberOfDefinedControlPoints() == 0
@@ -171,7 +226,7 @@ def case_apply_makes_a_lesion_segment():
     p = widget.parameters
     assert p.output is not None
     lesion, unlabeled = segment_ids(p.output)
-    assert p.lesionSegmentId == lesion
+    assert lesion_segment(widget) == lesion
     segmentation, display = p.output.GetSegmentation(), p.output.GetDisplayNode()
     assert segmentation.GetSegment(lesion).GetName() == "Lesion"
     assert segmentation.GetSegment(unlabeled).GetName() == "Lesion (unlabeled)"
@@ -201,10 +256,6 @@ def case_second_run_updates_the_first():
     assert segment_ids(widget.parameters.output) == ids
     second = segment_array(widget.parameters.output, ids[0], widget.parameters.image)
     assert second.sum() < first.sum()
-    widget.parameters.segmentName = "Satellite"
-    widget.ui.applyButton.click()
-    assert len(segment_ids(widget.parameters.output)) == 4
-    assert (segment_array(widget.parameters.output, ids[0], widget.parameters.image) == second).all()
 
 
 def case_segments_of_the_user_are_never_overwritten():
@@ -214,38 +265,75 @@ def case_segments_of_the_user_are_never_overwritten():
     widget.parameters.output = truth
     widget.ui.applyButton.click()
     assert len(segment_ids(truth)) == 3
-    assert widget.parameters.lesionSegmentId != drawn
+    assert lesion_segment(widget) != drawn
     assert (segment_array(truth, drawn, widget.parameters.image) == inside_lesion()).all()
 
 
-def case_undo_brings_back_the_run_before():
+def case_undo_and_redo_step_through_the_runs():
     widget = ready_panel()
-    assert not widget.ui.undoButton.enabled
-    before = names_of_nodes()
-    widget.ui.applyButton.click()
-    p = widget.parameters
-    lesion, image = p.lesionSegmentId, p.image
-    first = segment_array(p.output, lesion, image)
-    widget.parameters.segmentAbove = 0.9
-    widget.ui.applyButton.click()
-    assert (segment_array(p.output, lesion, image) != first).any()
-    widget.ui.undoButton.click()
-    assert (segment_array(p.output, lesion, image) == first).all()
-    assert not widget.ui.undoButton.enabled, "one run can be taken back"
-    slicer.mrmlScene.RemoveNode(p.output)
-    widget.ui.applyButton.click()
-    widget.ui.undoButton.click()
-    assert p.output is None
-    assert [name for name in names_of_nodes() if "Segmentation" in name] == [n for n in before if "Segmentation" in n]
+    p, ui = widget.parameters, widget.ui
+    assert not ui.undoButton.enabled
+    assert not ui.redoButton.enabled
+    image, sizes = p.image, []
+    for threshold in (0.5, 0.9, 0.2):
+        p.segmentAbove = threshold
+        ui.applyButton.click()
+        sizes.append(segment_array(p.output, lesion_segment(widget), image).sum())
+    assert len(set(sizes)) == 3
+    lesion, record = lesion_segment(widget), run_record(widget)
+    for size in (sizes[1], sizes[0]):
+        ui.undoButton.click()
+        assert segment_array(p.output, lesion, image).sum() == size
+        assert ui.redoButton.enabled
+    ui.undoButton.click()
+    assert not ui.undoButton.enabled
+    assert segment_ids(p.output) == [], "before the first run there was no segment"
+    assert p.points.GetNumberOfDefinedControlPoints() == 6, "the points stay"
+    for size in sizes:
+        ui.redoButton.click()
+        assert segment_array(p.output, lesion, image).sum() == size
+    assert not ui.redoButton.enabled
+    assert run_record(widget) == record
+    assert p.output.GetSegmentation().GetSegment(lesion).GetName() == p.points.GetName()
+    ui.undoButton.click()
+    p.segmentAbove = 0.7
+    ui.applyButton.click()
+    assert not ui.redoButton.enabled, "a new run ends what could be made again"
+
+
+def case_undo_brings_the_points_and_clicks_back():
+    widget = ready_panel()
+    p, ui = widget.parameters, widget.ui
+    ui.applyButton.click()
+    start, first = positions(p.points), segment_array(p.output, lesion_segment(widget), p.image)
+    move_point(p.points, 0, (-3, 0, 0))
+    widget.logic.addClick(p.points, outside_click(), False)
+    ui.applyButton.click()
+    moved = positions(p.points)
+    assert (segment_array(p.output, lesion_segment(widget), p.image) != first).any()
+    ui.undoButton.click()
+    np.testing.assert_allclose(positions(p.points), start)
+    assert widget.logic.lesion(p.points).clicks() == []
+    ui.redoButton.click()
+    np.testing.assert_allclose(positions(p.points), moved)
+    assert len(widget.logic.lesion(p.points).clicks()) == 1
+    move_point(p.points, 0, (1, 0, 0))
+    ui.undoButton.click()
+    np.testing.assert_allclose(positions(p.points), start)
 
 
 def case_undo_is_gone_with_its_segmentation():
     widget = ready_panel()
     widget.ui.applyButton.click()
+    widget.ui.applyButton.click()
+    widget.ui.undoButton.click()
     assert widget.ui.undoButton.enabled
+    assert widget.ui.redoButton.enabled
     slicer.mrmlScene.RemoveNode(widget.parameters.output)
     assert not widget.ui.undoButton.enabled
+    assert not widget.ui.redoButton.enabled
     assert widget.logic.undo() is False
+    assert widget.logic.redo() is False
 
 
 def case_reference_is_compared():
@@ -264,11 +352,11 @@ def case_reference_is_compared():
     assert "Press Apply" in scores()
     widget.ui.applyButton.click()
     p = widget.parameters
-    expected = dice(segment_array(p.output, p.lesionSegmentId, image), inside_lesion())
+    expected = dice(segment_array(p.output, lesion_segment(widget), image), inside_lesion())
     assert f"Dice {expected:.3f}" in scores(), scores()
     assert "Hausdorff" in scores()
     slicer.util.updateSegmentBinaryLabelmapFromArray(
-        inside_lesion().astype(np.uint8), p.output, p.lesionSegmentId, image
+        inside_lesion().astype(np.uint8), p.output, lesion_segment(widget), image
     )
     assert "Dice 1.000" in scores(), "an edited segment is compared again"
     truth.GetSegmentation().RemoveSegment(drawn)
@@ -277,12 +365,11 @@ def case_reference_is_compared():
 
 def case_settings_reach_the_method():
     widget = ready_panel()
-    p = widget.parameters
     widget.ui.longestSideSpinBox.setValue(20)
     widget.ui.repetitionsSpinBox.setValue(2)
     widget.ui.excludeCheckBox.click()
     widget.ui.applyButton.click()
-    record = run_record(p)
+    record = run_record(widget)
     assert record["method"] == "random-walk"
     assert record["settings"]["longest_side"] == 20
     assert record["settings"]["repetitions"] == 2
@@ -292,14 +379,15 @@ def case_settings_reach_the_method():
     assert not widget.ui.longestSideSpinBox.enabled
     assert widget.ui.repetitionsSpinBox.enabled
     widget.ui.applyButton.click()
-    record = run_record(p)
+    record = run_record(widget)
     assert record["method"] == "published"
     assert record["settings"]["repetitions"] == 2
 
 
-def run_record(p):
+def run_record(widget):
     text = vtk.mutable("")
-    assert p.output.GetSegmentation().GetSegment(p.lesionSegmentId).GetTag("WeakSegment.Record", text)
+    segment = widget.parameters.output.GetSegmentation().GetSegment(lesion_segment(widget))
+    assert segment.GetTag("WeakSegment.Record", text)
     return json.loads(str(text))
 
 
@@ -313,7 +401,7 @@ def case_what_is_missing_is_said():
     assert "No image is selected" in problem()
     widget.parameters.image = add_volume("post", 80, 1)
     assert "No extreme points are selected" in problem()
-    widget.ui.createPointsButton.click()
+    widget.ui.addLesionButton.click()
     points = widget.parameters.points
     place(points, 5)
     assert "5 of 6 points are placed. Place next: Superior." in problem()
@@ -431,7 +519,7 @@ def case_saved_scene_is_restored():
     widget.ui.applyButton.click()
     slicer.app.processEvents()
     scores = widget.ui.scoresLabel.text
-    record = run_record(widget.parameters)
+    record = run_record(widget)
     folder = slicer.util.tempDirectory()
     path = os.path.join(folder, "exam.mrb")
     assert slicer.util.saveScene(path, properties={})
@@ -448,7 +536,7 @@ def case_saved_scene_is_restored():
     assert p.reference.GetName() == "truth"
     assert widget.ui.referenceSelector.currentNode() is p.reference
     assert widget.ui.scoresLabel.text == scores
-    assert run_record(p) == record
+    assert run_record(widget) == record
     assert widget.ui.applyButton.enabled
     count = len(segment_ids(p.output))
     widget.ui.applyButton.click()
@@ -460,20 +548,248 @@ def case_transformed_image():
     widget = ready_panel()
     widget.ui.applyButton.click()
     p = widget.parameters
-    expected = segment_array(p.output, p.lesionSegmentId, p.image)
+    expected = segment_array(p.output, lesion_segment(widget), p.image)
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
     matrix = np.array([[0.8, -0.6, 0, 10], [0.6, 0.8, 0, -20], [0, 0, 1, 30], [0, 0, 0, 1.0]])
     transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
     for node in (p.image, p.preContrast, p.points):
         node.SetAndObserveTransformNodeID(transform.GetID())
     assert widget.ui.applyButton.enabled, widget.ui.applyButton.toolTip
-    p.output = None
+    slicer.mrmlScene.RemoveNode(p.output)
     widget.ui.applyButton.click()
     assert p.output.GetTransformNodeID() == transform.GetID()
-    assert (segment_array(p.output, p.lesionSegmentId, p.image) == expected).all()
+    assert (segment_array(p.output, lesion_segment(widget), p.image) == expected).all()
     p.preContrast.SetAndObserveTransformNodeID(None)
     widget.refresh()
     assert "on the grid of 'post'" in widget.ui.applyButton.toolTip, "moved apart, the images do not match"
+
+
+def case_corrections_of_both_signs():
+    widget = ready_panel()
+    p, ui, logic = widget.parameters, widget.ui, widget.logic
+    ui.applyButton.click()
+    first = segment_array(p.output, lesion_segment(widget), p.image)
+    assert not ui.clearClicksButton.enabled
+    ui.backgroundClicksButton.click()
+    place = ui.clicksPlaceWidget
+    assert place.placeModeEnabled
+    assert place.currentNode() is logic.lesion(p.points).click_node(False)
+    assert (ui.backgroundClicksButton.checked, ui.tumorClicksButton.checked) == (True, False)
+    place.currentNode().AddControlPointWorld(vtk.vtkVector3d(outside_click()), "")
+    assert place.placeModeEnabled, "several clicks in a row"
+    ui.tumorClicksButton.click()
+    assert place.currentNode() is logic.lesion(p.points).click_node(True)
+    assert (ui.backgroundClicksButton.checked, ui.tumorClicksButton.checked) == (False, True)
+    ui.tumorClicksButton.click()
+    assert not place.placeModeEnabled
+    assert [click.tumor for click in logic.lesion(p.points).clicks()] == [False]
+    assert ui.lesionsTable.item(0, 2).text() == "1"
+    ui.applyButton.click()
+    without = segment_array(p.output, lesion_segment(widget), p.image)
+    i, j, k = (int(round(x)) for x in CENTER_IJK + (7, 0, 0))
+    assert first[k, j, i]
+    assert not without[k, j, i]
+    record = run_record(widget)["clicks"]
+    np.testing.assert_allclose(record[0]["position_ras_mm"], outside_click())
+    ui.clearClicksButton.click()
+    assert logic.lesion(p.points).clicks() == []
+    logic.addClick(p.points, outside_click(), True)
+    ui.applyButton.click()
+    assert segment_array(p.output, lesion_segment(widget), p.image)[k, j, i]
+    ui.methodComboBox.setCurrentIndex(ui.methodComboBox.findText("As published"))
+    assert not ui.tumorClicksButton.enabled, "the published method knows no clicks"
+
+
+def case_correction_outside_the_box_is_explained():
+    widget = ready_panel()
+    widget.logic.addClick(widget.parameters.points, at_voxel(2, 2, 2), True)
+    with shown_errors() as errors:
+        widget.ui.applyButton.click()
+    assert len(errors) == 1, errors
+    assert "click 1 marks lesion outside the box" in errors[0]
+
+
+def case_several_lesions():
+    widget = ready_panel()
+    p, ui = widget.parameters, widget.ui
+    ui.applyButton.click()
+    first, output = p.points, p.output
+    mask = segment_array(output, lesion_segment(widget), p.image)
+    ui.addLesionButton.click()
+    second = p.points
+    assert second is not first
+    assert [ui.lesionsTable.item(n, 0).text() for n in range(2)] == [first.GetName(), second.GetName()]
+    assert [ui.lesionsTable.item(n, 1).text() for n in range(2)] == ["6 of 6", "0 of 6"]
+    assert ui.lesionsTable.currentRow() == 1
+    assert ui.pointsWidget.currentNode() is second
+    for n, position in enumerate(end_positions()):
+        second.SetNthControlPointPositionWorld(n, *np.add(position, ijk_to_ras()[:3, :3] @ (5, 0, 0)))
+    ui.applyButton.click()
+    assert p.output is output, "one segmentation for all lesions"
+    assert len(segment_ids(output)) == 4
+    other = segment_array(output, lesion_segment(widget), p.image)
+    assert not (other & mask).any(), "voxels of one lesion are background of the other"
+    assert run_record(widget)["others_checksum"] is not None
+    ui.lesionsTable.setCurrentCell(0, 0)
+    assert p.points is first
+    assert (segment_array(output, lesion_segment(widget), p.image) == mask).all()
+    volume = mask.sum() * abs(np.linalg.det(ijk_to_ras()[:3, :3])) / 1000
+    assert ui.lesionsTable.item(0, 3).text() == f"{volume:.2f}"
+    ui.lesionsTable.item(0, 0).setText("Index lesion")
+    assert first.GetName() == "Index lesion"
+    names = [output.GetSegmentation().GetSegment(s).GetName() for s in segment_ids(output)]
+    assert names == ["Index lesion", "Index lesion (unlabeled)", second.GetName(), f"{second.GetName()} (unlabeled)"]
+    ui.removeLesionButton.click()
+    assert not slicer.mrmlScene.IsNodePresent(first)
+    assert p.points is second
+    assert len(segment_ids(output)) == 2
+    assert ui.lesionsTable.rowCount == 1
+    ui.removeLesionButton.click()
+    assert p.points is None
+    assert ui.lesionsTable.rowCount == 0
+    assert not ui.removeLesionButton.enabled
+    assert segment_ids(output) == []
+    assert slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode") == []
+
+
+def case_any_list_of_six_points_is_a_lesion():
+    widget = ready_panel()
+    first = widget.parameters.points
+    loaded = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "from a file")
+    for position in end_positions():
+        loaded.AddControlPointWorld(vtk.vtkVector3d(position), "")
+    five = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "five")
+    for position in end_positions()[:5]:
+        five.AddControlPointWorld(vtk.vtkVector3d(position), "")
+    table = widget.ui.lesionsTable
+    assert [table.item(n, 0).text() for n in range(table.rowCount)] == [first.GetName(), "from a file"]
+    table.setCurrentCell(1, 0)
+    assert widget.parameters.points is loaded
+    widget.ui.applyButton.click()
+    assert widget.parameters.output.GetSegmentation().GetNthSegment(0).GetName() == "from a file"
+    slicer.mrmlScene.RemoveNode(loaded)
+    assert table.rowCount == 1
+
+
+def case_live_follows_the_points():
+    widget = ready_panel()
+    p, ui = widget.parameters, widget.ui
+    assert p.output is None
+    ui.liveCheckBox.click()
+    settle(widget)
+    first = segment_array(p.output, lesion_segment(widget), p.image)
+    assert dice(first, inside_lesion()) > 0.9
+    assert "preview" not in ui.resultLabel.text
+    drag(p.points, 1, (6, 0, 0))
+    assert (segment_array(p.output, lesion_segment(widget), p.image) == first).all()
+    settle(widget)
+    record = run_record(widget)
+    assert record["settings"]["longest_side"] == p.longestSide, "the final answer, not the preview"
+    np.testing.assert_allclose(sorted(record["points_ras_mm"]), sorted(positions(p.points).tolist()))
+    p.segmentAbove = 0.8
+    settle(widget)
+    assert run_record(widget)["settings"]["segment_above"] == 0.8
+    widget.logic.addClick(p.points, outside_click(), False)
+    settle(widget)
+    assert len(run_record(widget)["clicks"]) == 1
+    live = segment_array(p.output, lesion_segment(widget), p.image)
+    ui.liveCheckBox.click()
+    ui.applyButton.click()
+    assert (segment_array(p.output, lesion_segment(widget), p.image) == live).all(), "live and Apply agree"
+
+
+def case_live_waits_for_the_release_and_drops_what_is_outdated():
+    widget = live_panel()
+    p = widget.parameters
+    before = run_record(widget)
+    events = slicer.vtkMRMLMarkupsNode
+    p.points.InvokeEvent(events.PointStartInteractionEvent)
+    move_point(p.points, 0, (-2, 0, 0))
+    assert not widget.following.busy, "nothing is computed while the button is down"
+    p.points.InvokeEvent(events.PointEndInteractionEvent)
+    assert widget.following.busy
+    p.points.InvokeEvent(events.PointStartInteractionEvent)
+    assert not widget.following.busy, "the next move cancels"
+    move_point(p.points, 0, (-2, 0, 0))
+    p.points.InvokeEvent(events.PointEndInteractionEvent)
+    settle(widget)
+    after = run_record(widget)
+    assert after["points_ras_mm"] != before["points_ras_mm"]
+    widget.ui.undoButton.click()
+    settle(widget)
+    assert run_record(widget)["points_ras_mm"] == before["points_ras_mm"], "one step, for the last answer"
+    assert not widget.following.busy, "what was taken back is not computed again"
+    widget.ui.redoButton.click()
+    settle(widget)
+    assert run_record(widget)["points_ras_mm"] == after["points_ras_mm"]
+
+
+def case_live_says_what_is_wrong_without_a_window():
+    widget = live_panel()
+    p = widget.parameters
+    before = segment_array(p.output, lesion_segment(widget), p.image)
+    with shown_errors() as errors:
+        widget.logic.addClick(p.points, at_voxel(2, 2, 2), True)
+        settle(widget)
+    assert errors == []
+    assert "Not updated: Corrective click 1 marks lesion outside the box" in widget.ui.resultLabel.text
+    assert (segment_array(p.output, lesion_segment(widget), p.image) == before).all()
+    widget.ui.clearClicksButton.click()
+    settle(widget)
+    assert "Not updated" not in widget.ui.resultLabel.text
+    p.points.UnsetNthControlPointPosition(3)
+    settle(widget)
+    assert "Place next: Posterior" in widget.ui.pointsStatusLabel.text
+
+
+def case_live_leaves_edited_segments_of_other_lesions_alone():
+    widget = live_panel()
+    p, ui = widget.parameters, widget.ui
+    edited = np.zeros(SIZE_KJI, dtype=np.uint8)
+    edited[8:11, 12:16, 15:20] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(edited, p.output, lesion_segment(widget), p.image)
+    first = p.points
+    ui.addLesionButton.click()
+    settle(widget)
+    ui.lesionsTable.setCurrentCell(0, 0)
+    settle(widget)
+    assert p.points is first
+    assert (segment_array(p.output, lesion_segment(widget), p.image) == edited).all(), "selecting is no change"
+
+
+def case_live_and_a_closed_scene():
+    widget = live_panel()
+    drag(widget.parameters.points, 0, (-2, 0, 0))
+    assert widget.following.busy
+    slicer.mrmlScene.Clear()
+    assert not widget.following.busy
+    for _ in range(20):
+        slicer.app.processEvents()
+        time.sleep(0.01)
+    assert not slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+
+
+def case_live_and_deleted_nodes():
+    for role in ("image", "points", "output"):
+        slicer.mrmlScene.Clear()
+        widget = live_panel()
+        drag(widget.parameters.points, 0, (-2, 0, 0))
+        wait_for(lambda widget=widget: widget.following._thread is not None)
+        slicer.mrmlScene.RemoveNode(getattr(widget.parameters, role))
+        with shown_errors() as errors:
+            settle(widget)
+        assert errors == []
+
+
+def case_live_goes_on_when_the_panel_is_left():
+    widget = live_panel()
+    before = run_record(widget)
+    drag(widget.parameters.points, 0, (-2, 0, 0))
+    slicer.modules.weaksegment.widgetRepresentation().exit()
+    settle(widget)
+    again = open_panel()
+    assert run_record(again)["points_ras_mm"] != before["points_ras_mm"]
+    assert not again.following.busy
 
 
 def case_console():
@@ -481,12 +797,17 @@ def case_console():
     logic = slicer.util.getModuleLogic("WeakSegment")
     points = logic.createPoints(image)
     place(points)
+    logic.addClick(points, outside_click(), True)
     done = logic.segment(image, points, pre, segmentName="Index lesion")
+    assert done.segmentationNode.GetSegmentation().GetSegment(done.segmentId).GetName() == "Index lesion"
+    assert logic.lesion(points).segment() == (done.segmentationNode, done.segmentId)
+    assert done.result.record["clicks"][0]["tumor"] is True
     truth, drawn = add_truth(image)
     scores = logic.compare(done.segmentationNode, done.segmentId, truth, drawn, image)
     assert scores.dice > 0.9
     assert logic.undo() is True
     assert logic.undo() is False
+    assert logic.redo() is True
     for arguments, expected in (
         ((None, points), "No image is selected"),
         ((image, None), "No extreme points are selected"),

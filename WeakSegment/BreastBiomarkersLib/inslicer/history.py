@@ -35,17 +35,14 @@ class History:
         self._done: list[Step] = []
         self._undone: list[Step] = []
 
-    def push(self, step: Step, replacing: Step | None = None) -> None:
-        """Note a change that was just made; a later version of the last one takes its place."""
+    def push(self, step: Step, replacing: Step | None = None) -> Step:
+        """Note a change that was just made, and return it; a later version of the last one takes its place."""
         if replacing is not None and self._done and self._done[-1] is replacing:
             self._done.pop()
             step = Step(replacing.before, step.after)
         self._done = [*self._done, step][-LIMIT:]
         self._undone.clear()
-
-    def last(self) -> Step | None:
-        """Return the change that `undo` would take back."""
-        return self._done[-1] if self.can_undo() else None
+        return step
 
     def clear(self) -> None:
         """Forget everything."""
@@ -60,23 +57,23 @@ class History:
         """Tell whether there is an undone change to make again."""
         return self._has_valid(self._undone)
 
-    def undo(self) -> bool:
-        """Take back the last change; return whether there was one."""
+    def undo(self) -> Step | None:
+        """Take back the last change and return it, or None if there is none."""
         if not self.can_undo():
-            return False
+            return None
         step = self._done.pop()
         self._undone.append(step)
         _restore(step.before)
-        return True
+        return step
 
-    def redo(self) -> bool:
-        """Make the last undone change again; return whether there was one."""
+    def redo(self) -> Step | None:
+        """Make the last undone change again and return it, or None if there is none."""
         if not self.can_redo():
-            return False
+            return None
         step = self._undone.pop()
         self._done.append(step)
         _restore(step.after)
-        return True
+        return step
 
     @staticmethod
     def _has_valid(steps: list[Step]) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import slicer
 import vtk
 from numpy.typing import NDArray
-from vtk.util.numpy_support import vtk_to_numpy
+from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.points import LabeledPoints
@@ -225,21 +225,17 @@ def mask_to_segment(
     segmentation = segmentation_node.GetSegmentation()
     if segment_id is None or segmentation.GetSegment(segment_id) is None:
         segment_id = segmentation.AddEmptySegment("", name, *([] if color is None else [color]))
-    labelmap = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "__mask__")
-    try:
-        slicer.util.updateVolumeFromArray(labelmap, mask.array.astype(np.uint8))
-        labelmap.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(world_to_local @ mask.ijk_to_ras))
-        labelmap.SetAndObserveTransformNodeID(segmentation_node.GetTransformNodeID())
-        ids = vtk.vtkStringArray()
-        ids.InsertNextValue(segment_id)
-        logic = slicer.modules.segmentations.logic()
-        if mask.array.any():
-            if not logic.ImportLabelmapToSegmentationNode(labelmap, segmentation_node, ids):
-                raise RuntimeError(f"The scene refused the segment '{name}'.")
-        else:
-            logic.ClearSegment(segmentation_node, segment_id)
-    finally:
-        slicer.mrmlScene.RemoveNode(labelmap)
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    if not mask.array.any():
+        logic.ClearSegment(segmentation_node, segment_id)
+        return segment_id
+    image = slicer.vtkOrientedImageData()
+    k, j, i = mask.shape
+    image.SetExtent(0, i - 1, 0, j - 1, 0, k - 1)
+    image.SetImageToWorldMatrix(slicer.util.vtkMatrixFromArray(world_to_local @ mask.ijk_to_ras))
+    image.GetPointData().SetScalars(numpy_to_vtk(mask.array.astype(np.uint8).ravel(), deep=True))
+    if not logic.SetBinaryLabelmapToSegment(image, segmentation_node, segment_id, logic.MODE_REPLACE):
+        raise RuntimeError(f"The scene refused the segment '{name}'.")
     return segment_id
 
 
@@ -325,71 +321,10 @@ def _labelmap_of(
     return copy.GetSegment(segment_id).GetRepresentation(LABELMAP)
 
 
-class SegmentBackup:
-    """What a run found in the segments it writes to, so that the run can be taken back.
-
-    Parameters
-    ----------
-    segmentation_node : vtkMRMLSegmentationNode
-    created : bool
-        The node itself is new and goes too, unless others have put segments in it by then.
-    tags : tuple of str
-        Tags of segments that the run writes.
-    """
-
-    def __init__(self, segmentation_node: Any, created: bool, tags: Sequence[str] = ()) -> None:
-        self._node = segmentation_node
-        self._created = created
-        self._tags = tags
-        self._before: dict[str, tuple[Any, dict[str, str]]] = {}
-        self._new: list[str] = []
-
-    def keep(self, segment_id: str) -> None:
-        """Remember a segment that is about to be overwritten."""
-        segment = self._node.GetSegmentation().GetSegment(segment_id)
-        image = slicer.vtkOrientedImageData()
-        self._node.GetBinaryLabelmapRepresentation(segment_id, image)
-        self._before[segment_id] = (image, {name: segment_tag(segment, name) for name in self._tags})
-
-    def added(self, segment_id: str) -> None:
-        """Note a segment that the run has made."""
-        self._new.append(segment_id)
-
-    def is_valid(self) -> bool:
-        """Tell whether there still is something to take back."""
-        return bool(slicer.mrmlScene.IsNodePresent(self._node))
-
-    def restore(self) -> None:
-        """Bring back the old contents; segments that were deleted since stay deleted."""
-        segmentation = self._node.GetSegmentation()
-        for segment_id in self._new:
-            segmentation.RemoveSegment(segment_id)
-        logic = slicer.vtkSlicerSegmentationsModuleLogic
-        for segment_id, (image, tags) in self._before.items():
-            segment = segmentation.GetSegment(segment_id)
-            if segment is not None:
-                logic.SetBinaryLabelmapToSegment(image, self._node, segment_id, logic.MODE_REPLACE)
-                for name, value in tags.items():
-                    segment.SetTag(name, value)
-        if self._created and not segmentation.GetNumberOfSegments():
-            slicer.mrmlScene.RemoveNode(self._node.GetDisplayNode())
-            slicer.mrmlScene.RemoveNode(self._node)
-
-
 def segment_tag(segment: Any, name: str) -> str:
     """Return the value of a tag of a vtkSegment, or nothing if it has none."""
     value = vtk.mutable("")
     return str(value) if segment.GetTag(name, value) else ""
-
-
-def find_segment(segmentation_node: Any, name: str, tag: str, value: str) -> str | None:
-    """Return the id of the first segment of this name whose tag has this value, or None."""
-    segmentation = segmentation_node.GetSegmentation()
-    for segment_id in segmentation.GetSegmentIDs():
-        segment = segmentation.GetSegment(segment_id)
-        if segment.GetName() == name and segment_tag(segment, tag) == value:
-            return str(segment_id)
-    return None
 
 
 def segment_version(segmentation_node: Any, segment_id: str) -> int | None:

@@ -40,7 +40,7 @@ class ModulePanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.parameters: Any = None
         self.job: PanelJob | None = None
         self._gui_tag: Any = None
-        self._watched: dict[tuple[Any, int], int] = {}
+        self._watched: dict[tuple[Any, ...], int] = {}
         ScriptedLoadableModuleWidget.__init__(self, parent)
 
     # For subclasses to override
@@ -52,8 +52,11 @@ class ModulePanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Return what is missing or wrong before Apply can run, or nothing."""
         return ""
 
-    def watched(self) -> Sequence[tuple[Any, int]]:
-        """Return nodes (or None) and events that call for a `refresh`, beside changes of the parameter node."""
+    def watched(self) -> Sequence[tuple[Any, ...]]:
+        """Return nodes (or None) and events that call for a `refresh`, beside changes of the parameter node.
+
+        A third item is called instead of `refresh`, with caller and event.
+        """
         return ()
 
     def update(self) -> None:
@@ -149,13 +152,14 @@ class ModulePanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._gui_tag = parameters.connectGui(self.ui)
         self.refresh()
 
-    def _watch(self, wanted: Sequence[tuple[Any, int]]) -> None:
+    def _watch(self, wanted: Sequence[tuple[Any, ...]]) -> None:
         """Observe these, and nothing else; `addObserver` would keep them alive after they left the scene."""
-        pairs = {(node, event) for node, event in wanted if node is not None}
-        for pair in self._watched.keys() - pairs:
-            pair[0].RemoveObserver(self._watched.pop(pair))
-        for node, event in pairs - self._watched.keys():
-            self._watched[node, event] = node.AddObserver(event, self.refresh)
+        keys = {key for key in wanted if key[0] is not None}
+        for key in self._watched.keys() - keys:
+            key[0].RemoveObserver(self._watched.pop(key))
+        for key in keys - self._watched.keys():
+            node, event, *react = key
+            self._watched[key] = node.AddObserver(event, react[0] if react else self.refresh)
 
     def _apply_or_cancel(self) -> None:
         self.job.toggle(self.apply)  # type: ignore[union-attr]
