@@ -158,9 +158,14 @@ def flag_volume_proxies(study: Study, threshold: float = 0.9) -> dict[str, float
 
 def area_under_curve(scores: Array, positive: NDArray[np.bool_]) -> float:
     """Return the area under the ROC curve: how often a positive row scores above a negative one, ties counting half."""
-    ranks = stats.rankdata(scores)
+    return float(areas_under_curves(scores[None], positive)[0])
+
+
+def areas_under_curves(scores: Array, positive: NDArray[np.bool_]) -> Array:
+    """Return (m,) areas under the ROC curve of (m, n) scores of the same n rows."""
+    ranks = stats.rankdata(scores, axis=1)
     n, m = int(positive.sum()), int((~positive).sum())
-    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * m))
+    return (ranks[:, positive].sum(axis=1) - n * (n + 1) / 2) / (n * m)
 
 
 def area_limits(scores: Array, positive: NDArray[np.bool_]) -> tuple[float, float]:

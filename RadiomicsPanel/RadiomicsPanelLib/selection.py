@@ -19,7 +19,7 @@ from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.progress import Progress, ignore_progress, portion
 from numpy.typing import NDArray
 
-from RadiomicsPanelLib.association import area_under_curve, keep_uncorrelated
+from RadiomicsPanelLib.association import area_under_curve, areas_under_curves, keep_uncorrelated
 from RadiomicsPanelLib.harmonize import Covariates, fit_combat
 from RadiomicsPanelLib.repeatability import GOOD
 from RadiomicsPanelLib.study import Study
@@ -462,9 +462,6 @@ def _fit(task: _Task, rows: Rows, seed: int, truth: NDArray[np.bool_] | None = N
 
 def _tune(task: _Task, rows: Rows, seed: int, truth: NDArray[np.bool_], candidates: Sequence[Any]) -> int:
     """Return the first candidate whose mean log loss is within one standard error of the best."""
-    from sklearn.base import clone
-    from sklearn.metrics import log_loss
-
     losses = []
     for train, test in _split(truth[rows], task.groups[rows], task.settings.inner_folds, seed):
         prepare = _make_preparation(task)
@@ -472,11 +469,7 @@ def _tune(task: _Task, rows: Rows, seed: int, truth: NDArray[np.bool_], candidat
         held_out = prepare.transform(task.inputs[rows[test]])
         losses.append(
             [
-                log_loss(
-                    truth[rows[test]],
-                    clone(candidate).fit(fitted, truth[rows[train]]).predict_proba(held_out)[:, 1],
-                    labels=[False, True],
-                )
+                _log_loss(candidate.fit(fitted, truth[rows[train]]).predict_proba(held_out)[:, 1], truth[rows[test]])
                 for candidate in candidates
             ]
         )
@@ -484,6 +477,11 @@ def _tune(task: _Task, rows: Rows, seed: int, truth: NDArray[np.bool_], candidat
     best = int(np.argmin(mean))
     error = np.std([row[best] for row in losses], ddof=1) / len(losses) ** 0.5
     return int(np.flatnonzero(mean <= mean[best] + error)[0])
+
+
+def _log_loss(probabilities: Array, truth: NDArray[np.bool_]) -> float:
+    likelihood = np.where(truth, probabilities, 1 - probabilities)
+    return -float(np.log(np.maximum(likelihood, 1e-15)).mean())
 
 
 def _split(truth: NDArray[np.bool_], groups: NDArray[np.intp], folds: int, seed: int) -> Iterator[tuple[Rows, Rows]]:
@@ -539,8 +537,8 @@ def _add_importance(task: _Task, fitted: _Fit, test: Rows, judged: _Judged, seed
             part[:, :, column] = rng.permuted(part[:, :, column], axis=1)
         scores = fitted.model.predict_proba(shuffled.reshape(-1, prepared.shape[1]))[:, 1]
         for part, column in zip(scores.reshape(len(some), _IMPORTANCE_REPEATS, -1), some, strict=True):
-            mean = float(np.mean([area_under_curve(row, truth) for row in part]))
-            judged.drops[task.study.columns[fitted.kept[column]]] += base - mean
+            drop = base - float(areas_under_curves(part, truth).mean())
+            judged.drops[task.study.columns[fitted.kept[column]]] += drop
 
 
 def _area_limits(task: _Task, judged: _Judged, samples: int = 1000) -> tuple[float, float]:
