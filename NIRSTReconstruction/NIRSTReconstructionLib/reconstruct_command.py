@@ -62,6 +62,13 @@ def add_reconstruct_parser(commands: Any) -> None:
         "; RAS), Slicer points (.mrk.json, .fcsv), or Nirfast .source/.meas",
     )
     inputs.add_argument(
+        "--optodes-frame",
+        choices=("ras", "lps"),
+        default="ras",
+        help="frame of fiber tips with x, y and z: ras as in Slicer, lps as in Nirfast meshes made from an image file "
+        "(default: %(default)s)",
+    )
+    inputs.add_argument(
         "--data",
         required=True,
         metavar="FILE",
@@ -170,6 +177,7 @@ def run_reconstruct(options: argparse.Namespace, progress: Progress) -> dict[str
     """Read the files, reconstruct, write the folder, return the key figures."""
     started = time.perf_counter()
     fibers = read_fibers(options.optodes)
+    fibers = fibers.from_lps() if options.optodes_frame == "lps" else fibers
     measurements = _read_measurements(options.data, options.wavelengths)
     reference = None if not options.reference_data else _read_measurements(options.reference_data, options.wavelengths)
     images = [read_volume(path) for path in options.mri]
