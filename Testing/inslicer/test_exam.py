@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,21 @@ def test_the_report_says_what_is_simulated(demo):
 
 
 @pytest.mark.slow
+def test_simulated_images_say_so_wherever_they_go(demo):
+    import SimpleITK as sitk
+
+    for name in ("hbo", "hbr", "water", "hbt", "sto2"):
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(demo[0] / f"{name}.nrrd"))
+        reader.ReadImageInformation()
+        assert reader.GetMetaData("light").startswith("simulated: ")
+    with zipfile.ZipFile(demo[0] / "scene.mrb") as bundle:
+        images = [name for name in bundle.namelist() if "[uM]" in name or "[%]" in name]
+    assert len(images) == 5
+    assert all(Path(name).name.startswith("Simulated ") for name in images)
+
+
+@pytest.mark.slow
 def test_the_images_lie_in_the_lesion(demo):
     """The brightest HbO lies inside the segment: the planes of light, lesion and MRI agree in the patient."""
     import SimpleITK as sitk
@@ -120,6 +136,19 @@ def small_case(tmp_path):
     write_volume(Volume(array[:, :, :-1], matrix, "pre"), tmp_path / "other-grid.nrrd")
     write_volume(Volume(np.zeros_like(array), matrix), tmp_path / "empty.nrrd")
     return tmp_path
+
+
+@pytest.mark.slow
+def test_own_files_that_show_no_air(small_case):
+    """The whole chain on files; nodes are called after them, without the suffix."""
+    files = ["--image", small_case / "post.nrrd", "--points", small_case / "points.mrk.json", "--body-threshold", "0"]
+    done = run(*files, "--output", small_case / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["case"] == "post"
+    with zipfile.ZipFile(small_case / "out" / "scene.mrb") as bundle:
+        names = {Path(name).name for name in bundle.namelist()}
+    assert "post.nrrd" in names
+    assert not [name for name in names if ".nrrd " in name or ".nrrd.nrrd" in name]
 
 
 @pytest.mark.parametrize(

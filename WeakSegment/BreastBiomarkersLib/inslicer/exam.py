@@ -39,7 +39,7 @@ from BreastBiomarkersLib.report import (
     draw_three_planes,
     write_report,
 )
-from BreastBiomarkersLib.volume import read_volume, write_volume
+from BreastBiomarkersLib.volume import SUFFIXES, read_volume, write_volume
 
 TITLES = {"hbo": "HbO", "hbr": "Hb", "water": "Water", "hbt": "HbT", "sto2": "StO2"}
 BACKGROUND_FROM_MM = 5.0
@@ -171,11 +171,14 @@ def run_exam(
     _arrange_views(exam.image, light.volumeNodes, plane)
     figures = _figures(exam, segmented, scores, light, features, simulated is not None)
     figures["seconds"] = round(time.perf_counter() - started, 1)
+    origin = "measured" if simulated is None else f"simulated: {simulated.description}"
     with atomic_folder(output) as folder:
         _save(lesion[0], folder / "segmentation.seg.nrrd")
         for row in light.contrast:
             image = volume_from_node(light.volumeNodes[row.quantity])
-            write_volume(image, folder / f"{row.quantity}.nrrd", {"units": row.unit, "outside_body": "0"})
+            write_volume(
+                image, folder / f"{row.quantity}.nrrd", {"units": row.unit, "outside_body": "0", "light": origin}
+            )
         with (folder / "contrast.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(light.contrast[0]._fields)
@@ -206,15 +209,21 @@ def _load(files: ExamFiles, logics: Logics, progress: Progress) -> _Exam:
             facts=made.parameters,
         )
     progress(0.0, "Reading the images")
-    image = volume_to_node(read_volume(files.image))
-    pre = None if files.pre is None else volume_to_node(read_volume(files.pre))
+    image = volume_to_node(read_volume(files.image), name=_stem(files.image))
+    pre = None if files.pre is None else volume_to_node(read_volume(files.pre), name=_stem(files.pre))
     points = points_to_node(read_points(files.points), name="Extreme points")
     reference = None
     if files.reference is not None:
         mask = read_volume(files.reference)
         node = segmentation_for(image, "Reference")
         reference = (node, mask_to_segment(mask.with_array(mask.array > 0), node, "Reference", color=(0.2, 0.7, 0.3)))
-    return _Exam(files.image.name.partition(".")[0], image, pre, points, reference, None, {})
+    return _Exam(_stem(files.image), image, pre, points, reference, None, {})
+
+
+def _stem(path: Path) -> str:
+    """Return a file's name without the suffix of its image format."""
+    suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
+    return path.name[: len(path.name) - len(suffix)]
 
 
 def _save(node: Any, path: Path) -> None:
