@@ -25,7 +25,7 @@ class Prior:
     ----------
     matrix : (n, B) ndarray
         L, see `regularization`.
-    expected : float
+    expected : float or (B,) ndarray
         Expected coefficient x0: 1 for the bulk value, 0 where L ignores constants.
     sd : float
         Standard deviation of L (x - x0), a share of the bulk value.
@@ -37,7 +37,7 @@ class Prior:
     """
 
     matrix: NDArray[np.float64]
-    expected: float
+    expected: float | NDArray[np.float64]
     sd: float
 
 
@@ -65,11 +65,11 @@ class GaussNewtonResult:
 
     Attributes
     ----------
-    coefficients : (P, B) ndarray
-        In units of the start tissue.
+    coefficients : (P, U) ndarray
+        The unknowns; maps are these times the start tissue.
     predicted : (W, C) ndarray
         Modeled log amplitude (without gains).
-    covariance : (P * B, P * B) ndarray
+    covariance : (P * U, P * U) ndarray
         Of the coefficients, from the last linearization: inverse of J^T J + prior. With a strong prior it tells how
         sure data and prior are together, not how far the prior may be off.
     history : tuple of dict
@@ -98,16 +98,19 @@ def gauss_newton(
     settings: GaussNewtonSettings | None = None,
     progress: Progress = ignore_progress,
     at_quadrature: bool = False,
+    transform: NDArray[np.float64] | None = None,
+    first: NDArray[np.float64] | None = None,
 ) -> GaussNewtonResult:
     """Return the maps that explain the data best under a prior.
 
     Minimizes ``||W (y - F(x))||^2 + weight sum_p ||L (x_p - x0)||^2``, weight = 1 / sd^2 of the prior, over the
-    coefficients x_p of the chosen maps, ``map_p = start_p * basis @ x_p``, beginning at x = 1. Each step solves::
+    coefficients x_p of the chosen maps, ``map_p = start_p * basis @ transform @ x_p``. Each step solves::
 
         (J^T W^2 J + weight L^T L) dx = J^T W^2 (y - F(x)) - weight L^T L (x - x0)
 
-    within bounds (values above a floor, fractions below 1: coefficients that would leave them are held there and the
-    others solved again), and is halved until the objective falls.
+    within bounds (maps above a floor, fractions below 1), and is halved until the objective falls. Without a transform
+    the coefficients are values of the map, so those that would leave the bounds are held there and the others solved
+    again; with one, the step is shortened until no value of a map leaves them.
 
     Parameters
     ----------
@@ -126,6 +129,10 @@ def gauss_newton(
     settings : GaussNewtonSettings, optional
     progress : Progress
     at_quadrature : bool
+    transform : (B, U) ndarray, optional
+        From fewer unknowns to the coefficients of the basis; default: the coefficients themselves.
+    first : (P, U) ndarray, optional
+        Where to begin; default: 1 everywhere, the start tissue.
 
     References
     ----------
@@ -137,15 +144,21 @@ def gauss_newton(
     if (begin[rows] <= 0).any():
         raise InputError(f"The start value of {parameters[int(np.argmin(begin[rows]))]} must be positive to be fitted.")
     highest = np.array([1 / begin[r] if MAP_NAMES[r] in ("water", "lipid") else np.inf for r in rows])[:, None]
-    shape = (len(rows), basis.shape[1])
+    shape = (len(rows), basis.shape[1] if transform is None else transform.shape[1])
+
+    def values_of(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(basis @ (x.T if transform is None else transform @ x.T)).T
 
     def maps_of(x: NDArray[np.float64]) -> NDArray[np.float64]:
         maps = start.maps(basis.shape[0])
-        maps[rows] = begin[rows, None] * (basis @ x.T).T
+        maps[rows] = begin[rows, None] * values_of(x)
         return maps
 
-    x = np.ones(shape)
-    y, J = _linearized(model, maps_of(x), basis, parameters, begin[rows], space, at_quadrature)
+    def linearized(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return whitened_jacobian(model, maps_of(x), basis, parameters, begin[rows], space, at_quadrature, transform)
+
+    x = np.ones(shape) if first is None else first
+    y, J = linearized(x)
     penalty = np.zeros((shape[1], shape[1])) if prior is None else prior.matrix.T @ prior.matrix / prior.sd**2
     expected = 0.0 if prior is None else prior.expected
 
@@ -162,12 +175,17 @@ def gauss_newton(
     for iteration in range(settings.max_iterations):
         progress(iteration / settings.max_iterations, f"iteration {iteration + 1}, misfit {history[-1]['chi']:.3g}")
         if iteration:
-            y, J = _linearized(model, maps_of(x), basis, parameters, begin[rows], space, at_quadrature)
+            y, J = linearized(x)
             H = _normal_matrix(J, penalty)
         downhill = J.T @ space.whiten(measured - y) - ((x - expected) @ penalty).ravel()
-        step = _bounded_step(H, downhill, (settings.floor - x).ravel(), (highest - x).ravel()).reshape(shape)
+        if transform is None:
+            step = _bounded_step(H, downhill, (settings.floor - x).ravel(), (highest - x).ravel()).reshape(shape)
+            longest = 1.0
+        else:
+            step = linalg.solve(H, downhill, assume_a="pos").reshape(shape)
+            longest = _longest_step(values_of(x), values_of(step), settings.floor, highest)
         refused = None
-        for length in (1.0, 0.5, 0.25, 0.125, 0.0625):
+        for length in longest * np.array([1.0, 0.5, 0.25, 0.125, 0.0625]):
             trial = x + length * step
             try:
                 predicted = model.measure(maps_of(trial), at_quadrature=at_quadrature).real
@@ -184,7 +202,7 @@ def gauss_newton(
             break
         change = (objective - reached) / objective
         x, y, objective = trial, predicted, reached
-        history.append(_record(objective, space.whiten(measured - y), freedom, length))
+        history.append(_record(objective, space.whiten(measured - y), freedom, float(length)))
         if change < settings.stop_change:
             reason, converged = f"the last step lowered the misfit by {change:.2%}", True
             break
@@ -193,18 +211,21 @@ def gauss_newton(
     return GaussNewtonResult(x, y, covariance, tuple(history), reason, converged)
 
 
-def _linearized(
+def whitened_jacobian(
     model: ForwardModel,
     maps: NDArray[np.float64],
     basis: sparse.csr_array,
     parameters: tuple[str, ...],
     scale: NDArray[np.float64],
     space: DataSpace,
-    at_quadrature: bool,
+    at_quadrature: bool = False,
+    transform: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the prediction (W, C) and the whitened Jacobian (M, P * B) in units of the start tissue."""
+    """Return the prediction (W, C) and the whitened derivatives (M, P * U) by unknowns in units of `scale` (P,)."""
     y, J = model.measure_with_jacobian(maps, basis, parameters, at_quadrature=at_quadrature)
     J = J.real * scale[:, None]
+    if transform is not None:
+        J = J @ transform
     return y.real, space.whiten(J.reshape(*y.shape, -1))
 
 
@@ -237,6 +258,16 @@ def _bounded_step(
             break
         free &= ~leaving
     return step
+
+
+def _longest_step(
+    values: NDArray[np.float64], change: NDArray[np.float64], floor: float, highest: NDArray[np.float64]
+) -> float:
+    """Return the share of a step, at most 1, after which the nearest value is still 10 % short of its bound."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        down = np.where(change < 0, (values - floor) / -change, np.inf)
+        up = np.where(change > 0, (highest - values) / change, np.inf)
+    return float(min(1.0, 0.9 * max(min(down.min(), up.min()), 1e-3)))
 
 
 def _record(objective: float, residual: NDArray[np.float64], freedom: int, length: float) -> dict[str, float]:
