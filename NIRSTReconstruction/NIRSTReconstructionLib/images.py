@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ from NIRSTReconstructionLib.spectra import MAP_NAMES
 
 IMAGE_UNITS = {"hbo": "uM", "hbr": "uM", "water": "%", "hbt": "uM", "sto2": "%"}
 """The images of a reconstruction and their units, in the order in which they are shown."""
+
+_CHROMOPHORES = 4  # the first of MAP_NAMES
 
 
 class Contrast(NamedTuple):
@@ -117,6 +120,39 @@ def contrast_table(reconstruction: Reconstruction, lesion: Volume, margin_mm: fl
     InputError
         If the plane misses the lesion, or the lesion leaves no background.
     """
+    means, covariance = region_means(reconstruction, lesion, margin_mm)
+    values, errors = _readings(means), propagated(_readings, means, covariance)
+    return [
+        Contrast(quantity, unit, *np.column_stack([values[n], errors[n]]).ravel().tolist())
+        for n, (quantity, unit) in enumerate(IMAGE_UNITS.items())
+    ]
+
+
+def region_means(
+    reconstruction: Reconstruction, lesion: Volume, margin_mm: float = 5.0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean chromophores of lesion and background, and their covariance from noise and prior.
+
+    Parameters
+    ----------
+    reconstruction : Reconstruction
+    lesion : Volume
+        Mask in the MRI's frame.
+    margin_mm : float
+        Background is the body farther than this from the lesion.
+
+    Returns
+    -------
+    means : (8,) ndarray
+        HbO uM, HbR uM, water fraction, lipid fraction of the lesion, then of the background.
+    covariance : (8, 8) ndarray
+        Zero for what was not fitted.
+
+    Raises
+    ------
+    InputError
+        If the plane misses the lesion, or the lesion leaves no background.
+    """
     grid = image_grid(reconstruction)
     points = grid.points_mm
     body = distance_to_polygon(points, reconstruction.outline_mm) <= 0
@@ -126,12 +162,30 @@ def contrast_table(reconstruction: Reconstruction, lesion: Volume, margin_mm: fl
         raise InputError(f"The lesion '{lesion.name}' lies outside the body's outline in the plane. Check geometry.")
     if (away & body).sum() < 50:
         raise InputError(f"The lesion '{lesion.name}' fills the plane: no background is left to compare with.")
-    means, covariance = _region_means(reconstruction, [points[inside & body], points[away & body]])
-    values, errors = _readings(means), _standard_errors(means, covariance)
-    return [
-        Contrast(quantity, unit, *np.column_stack([values[n], errors[n]]).ravel().tolist())
-        for n, (quantity, unit) in enumerate(IMAGE_UNITS.items())
-    ]
+    bulk = reconstruction.bulk.tissue.values()
+    count = reconstruction.basis.count
+    means = np.tile(bulk[:_CHROMOPHORES], 2)
+    to_means = np.zeros((means.size, reconstruction.coefficients.size))
+    for r, region in enumerate((inside & body, away & body)):
+        weight = np.asarray(reconstruction.basis.at(points[region]).mean(axis=0)).ravel()
+        for p, name in enumerate(reconstruction.settings.parameters):
+            row = MAP_NAMES.index(name)
+            if row < _CHROMOPHORES:
+                at = _CHROMOPHORES * r + row
+                to_means[at, p * count : (p + 1) * count] = bulk[row] * weight
+                means[at] = to_means[at] @ reconstruction.coefficients.ravel()
+    return means, to_means @ reconstruction.covariance @ to_means.T
+
+
+def propagated(
+    function: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    values: NDArray[np.float64],
+    covariance: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the standard errors of ``function(values)`` by the delta method, with central differences."""
+    steps = np.diag(1e-5 * np.maximum(np.abs(values), 1e-3))
+    gradient = np.stack([(function(values + s) - function(values - s)) / (2 * s.sum()) for s in steps], axis=-1)
+    return np.asarray(np.sqrt(np.einsum("...m,mn,...n->...", gradient, covariance, gradient).clip(min=0)))
 
 
 def write_contrast(rows: list[Contrast], path: str | Path) -> None:
@@ -175,33 +229,8 @@ def write_residual(reconstruction: Reconstruction, path: str | Path) -> None:
                 writer.writerow([source, detector, f"{nm:g}", *cells, int(used.active[w, c])])
 
 
-def _region_means(
-    reconstruction: Reconstruction, regions: list[NDArray[np.float64]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean HbO, HbR, water of every region, one after the other (3 R,), and their covariance (3 R, 3 R)."""
-    weights = [np.asarray(reconstruction.basis.at(points).mean(axis=0)).ravel() for points in regions]
-    bulk = reconstruction.bulk.tissue.values()
-    count = reconstruction.basis.count
-    means = np.tile(bulk[:3], len(regions))
-    to_means = np.zeros((means.size, reconstruction.coefficients.size))
-    for r, weight in enumerate(weights):
-        for p, name in enumerate(reconstruction.settings.parameters):
-            row = MAP_NAMES.index(name)
-            if row < 3:
-                to_means[3 * r + row, p * count : (p + 1) * count] = bulk[row] * weight
-                means[3 * r + row] = to_means[3 * r + row] @ reconstruction.coefficients.ravel()
-    return means, to_means @ reconstruction.covariance @ to_means.T
-
-
 def _readings(means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return lesion, background and their ratio (5, 3) of every image quantity from six means (lesion first)."""
-    hbo, hbr, water = means.reshape(2, 3).T
+    """Return lesion, background and their ratio (5, 3) of every image quantity from `region_means`."""
+    hbo, hbr, water, _ = means.reshape(2, _CHROMOPHORES).T
     quantities = np.stack([hbo, hbr, 100 * water, hbo + hbr, 100 * hbo / (hbo + hbr)])
     return np.column_stack([quantities, quantities[:, 0] / quantities[:, 1]])
-
-
-def _standard_errors(means: NDArray[np.float64], covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the standard errors (5, 3) of the readings by the delta method, with central differences."""
-    steps = np.diag(1e-5 * means)
-    gradient = np.stack([(_readings(means + s) - _readings(means - s)) / (2 * s.sum()) for s in steps], axis=-1)
-    return np.asarray(np.sqrt(np.einsum("qrm,mn,qrn->qr", gradient, covariance, gradient).clip(min=0)))

@@ -95,7 +95,7 @@ def test_standard_errors_are_the_scatter_of_drawn_coefficients(oblique_case):
     for _ in range(600):
         moved = result.coefficients + (factor @ rng.standard_normal(len(factor))).reshape(result.coefficients.shape)
         other = replace(result, coefficients=moved)
-        drawn.append(_readings(np.concatenate([other.maps_at(p)[:3, 0] for p in points])))
+        drawn.append(_readings(np.concatenate([other.maps_at(p)[:4, 0] for p in points])))
     scatter = np.std(drawn, axis=0)
     for n, row in enumerate(rows):
         np.testing.assert_allclose([row.lesion_se, row.background_se, row.ratio_se], scatter[n], rtol=0.12)
