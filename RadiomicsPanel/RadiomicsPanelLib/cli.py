@@ -9,7 +9,7 @@ from typing import Any
 from BreastBiomarkersLib import command_line
 from BreastBiomarkersLib.progress import Progress, portion
 
-from RadiomicsPanelLib import cohort_cli, maps_cli
+from RadiomicsPanelLib import cohort_cli, habitats_cli, maps_cli
 from RadiomicsPanelLib.case_options import add_case_options, cases_of
 from RadiomicsPanelLib.catalog import FAMILIES
 from RadiomicsPanelLib.extract import extract_all
@@ -19,7 +19,7 @@ from RadiomicsPanelLib.table import require_table_name, write_table
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all sub-commands."""
-    parser = argparse.ArgumentParser(prog="RadiomicsPanelLib", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m RadiomicsPanelLib", description="Reproducible features of segments.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     extracting = commands.add_parser("extract", help="compute the features of one or more segments of an image")
@@ -45,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     preset.set_defaults(handler=_write_settings)
 
     maps_cli.add_commands(commands)
+    habitats_cli.add_commands(commands)
     cohort_cli.add_commands(commands)
     return parser
 

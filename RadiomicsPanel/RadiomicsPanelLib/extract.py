@@ -84,7 +84,7 @@ def compute_features(
     InputError
         If a name is unknown, or VTK is missing for shape features.
     """
-    values = []
+    values: list[FeatureValue] = []
     selected = [
         (family, features)
         for family, features in select_features(names)
@@ -94,10 +94,7 @@ def compute_features(
         progress(n / len(selected), family.title)
         prepared = family.prepare(roi, family.aggregations(roi.settings.aggregations))
         for aggregation, objects in prepared.items():
-            for feature in features:
-                value, note = _mean_value(feature, objects)
-                unit = feature.unit.replace("I", roi.settings.intensity_unit) if "I" in feature.unit else feature.unit
-                values.append(FeatureValue(feature, aggregation, value, unit, note))
+            values += [feature_value(f, objects, aggregation, roi.settings.intensity_unit) for f in features]
     progress(1.0, "Features computed")
     return values
 
@@ -190,6 +187,15 @@ def _measure(
     mask = _describe(case.mask) | {"label": case.label}
     preparation = {"image": source, "mask": mask, **roi.record, "notes": list(roi.notes)}
     return Extraction(case.name, case.segment, roi.filter, tuple(values), preparation, settings)
+
+
+def feature_value(
+    feature: Feature, objects: Sequence[Any], aggregation: str = "", intensity_unit: str = "a.u."
+) -> FeatureValue:
+    """Return the mean over all prepared objects on which the feature is defined, or a note why there is none."""
+    value, note = _mean_value(feature, objects)
+    unit = feature.unit.replace("I", intensity_unit) if "I" in feature.unit else feature.unit
+    return FeatureValue(feature, aggregation, value, unit, note)
 
 
 def _mean_value(feature: Feature, objects: Sequence[Any]) -> tuple[float | None, str]:
