@@ -171,7 +171,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(small_case, arguments, message
     done = run(*arguments, "--output", small_case / "out")
     assert done.returncode == 2, done.stderr
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("BreastBiomarkersLib: ")
+    assert last.startswith("python -m BreastBiomarkersLib: ")
     assert message in last
     assert "Traceback" not in done.stderr
     assert {path.name for path in small_case.iterdir()} == before

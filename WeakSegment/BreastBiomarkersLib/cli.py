@@ -18,7 +18,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all sub-commands."""
-    parser = argparse.ArgumentParser(prog="BreastBiomarkersLib", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m BreastBiomarkersLib", description="The whole chain without Slicer's windows."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     demo = commands.add_parser(
         "demo",
