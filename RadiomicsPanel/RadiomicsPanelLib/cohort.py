@@ -104,6 +104,15 @@ class _Measured:
     reused: bool = False
 
 
+@dataclass(frozen=True)
+class _Copy:
+    """One measurement of a segment in all filters, as it is or perturbed."""
+
+    extractions: list[Extraction]
+    number: int = 0
+    perturbation: Perturbation | None = None
+
+
 def extract_cohort(
     manifest: str | Path,
     settings: Settings,
@@ -187,19 +196,21 @@ def measure_entry(entry: ManifestEntry, plan: _Plan) -> _Measured:
     Never raises for the entry's own sake: what is wrong with it is part of the answer.
     """
     try:
-        key = plan.key(entry.case, entry.segments, _content_hash(entry.image), _content_hash(entry.mask))
+        inputs = [path for path in (entry.image, entry.mask, entry.exclusion) if path is not None]
+        key = plan.key(entry.case, entry.segments, *map(_content_hash, inputs))
         result = _read_result(plan.path(key))
         if result is not None and not result["failures"]:
             return _Measured(key, (), reused=True)
         cases, failures = read_entry(entry)
         columns: Sequence[str] = ()
         segments = []
-        for case in cases:
-            try:
-                columns, rows, records = _measure_segment(case, plan)
+        for case, measured in _measure_segments(cases, plan):
+            if isinstance(measured, InputError):
+                failures.append(Failure(entry.where, entry.case, case.segment, str(measured)))
+            else:
+                columns, rows, records = _as_rows(measured)
                 segments.append({"segment": case.segment, "rows": rows, "records": records})
-            except InputError as error:
-                failures.append(Failure(entry.where, entry.case, case.segment, str(error)))
+                _write_about(plan, measured[0].extractions)
         if not segments:
             return _Measured(None, tuple(failures))
         content = {
@@ -221,28 +232,53 @@ def measure_entry(entry: ManifestEntry, plan: _Plan) -> _Measured:
         return _Measured(None, (Failure(entry.where, entry.case, "", reason),))
 
 
-def _measure_segment(case: Case, plan: _Plan) -> tuple[Sequence[str], list[list[Any]], list[dict[str, Any]]]:
+def _measure_segments(cases: Sequence[Case], plan: _Plan) -> Iterator[tuple[Case, list[_Copy] | InputError]]:
+    """Yield each segment with its copies (one, if nothing is perturbed), or with what is wrong with it.
+
+    Together, so that each image is filtered once; one by one where a segment cannot be measured.
+    """
+    if not plan.perturbations and len(cases) > 1:
+        try:
+            extractions = extract_all(cases, plan.settings, names=plan.names)
+        except InputError:
+            logger.info("A segment of '%s' cannot be measured; measuring them one by one", cases[0].name)
+        else:
+            count = 1 + len(plan.settings.filters)
+            for n, case in enumerate(cases):
+                yield case, [_Copy(extractions[n * count : (n + 1) * count])]
+            return
+    for case in cases:
+        try:
+            yield case, [_measure_copy(case, plan, n, p) for n, p in enumerate(plan.perturbations or (None,), 1)]
+        except InputError as error:
+            yield case, error
+
+
+def _measure_copy(case: Case, plan: _Plan, number: int, perturbation: Perturbation | None) -> _Copy:
+    if perturbation is None:
+        return _Copy(extract_all([case], plan.settings, names=plan.names))
+    try:
+        changed, settings = perturb(case, plan.settings, perturbation)
+        return _Copy(extract_all([changed], settings, names=plan.names), number, perturbation)
+    except InputError as error:
+        raise InputError(f"Copy {number}: {error}") from error
+
+
+def _as_rows(copies: Sequence[_Copy]) -> tuple[Sequence[str], list[list[Any]], list[dict[str, Any]]]:
     """Return columns, rows (one per filter and copy) and provenance records of one segment."""
-    columns: Sequence[str] = ()
+    columns = wide_columns(copies[0].extractions)
     rows: list[list[Any]] = []
     records: list[dict[str, Any]] = []
-    for copy, perturbation in enumerate(plan.perturbations or (None,), 1):
-        changed, settings = (
-            (case, plan.settings) if perturbation is None else perturb(case, plan.settings, perturbation)
-        )
-        try:
-            extractions = extract_all([changed], settings, names=plan.names)
-        except InputError as error:
-            raise InputError(f"Copy {copy}: {error}" if perturbation else str(error)) from error
-        columns = wide_columns(extractions)
-        new = [list(row) for row in wide_rows(extractions)]
-        about = provenance(extractions)
-        if perturbation is not None:
-            columns = (*columns[:3], "copy", *columns[3:])
-            new = [[*row[:3], copy, *row[3:]] for row in new]
-        rows += new
-        records += [s | ({"copy": copy, **asdict(perturbation)} if perturbation else {}) for s in about["segments"]]
-        _write_about(plan, extractions)
+    for copy in copies:
+        new = [list(row) for row in wide_rows(copy.extractions)]
+        about = provenance(copy.extractions)["segments"]
+        if copy.perturbation is None:
+            rows, records = rows + new, records + about
+        else:
+            rows += [[*row[:3], copy.number, *row[3:]] for row in new]
+            records += [record | {"copy": copy.number} | asdict(copy.perturbation) for record in about]
+    if copies[0].perturbation is not None:
+        columns = (*columns[:3], "copy", *columns[3:])
     return columns, rows, records
 
 

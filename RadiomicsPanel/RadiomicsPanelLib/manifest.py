@@ -11,7 +11,7 @@ from typing import Any
 
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.files import require_file
-from BreastBiomarkersLib.volume import SUFFIXES
+from BreastBiomarkersLib.volume import SUFFIXES, read_volume
 
 from RadiomicsPanelLib.roi import Case, read_cases
 
@@ -32,6 +32,8 @@ class ManifestEntry:
     image, mask : Path
     segments : tuple of str
         Which segments of the mask: a stored name, a label number, or NAME=LABEL to give a name. Empty for all.
+    exclusion : Path, optional
+        Mask of air, bone or vessels to leave out of the tissue around the segments.
     """
 
     where: str
@@ -39,6 +41,7 @@ class ManifestEntry:
     image: Path
     mask: Path
     segments: tuple[str, ...] = ()
+    exclusion: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,10 @@ class Failure:
 def read_manifest(path: str | Path) -> tuple[list[ManifestEntry], list[Failure]]:
     """Return the entries of a manifest, and what is wrong with the lines that give none.
 
-    A CSV manifest has the columns case, image, mask and optionally segments (separated by semicolons); a JSON manifest
-    is a list of objects with the same names, segments being a list. Other columns (covariates) are left to the
-    statistics. Relative paths start at the manifest's folder. In a folder every sub-folder is a case and holds one
-    image and one mask, the mask being the file whose name contains mask, seg or label.
+    A CSV manifest has the columns case, image, mask and optionally segments (separated by semicolons) and exclude (a
+    mask); a JSON manifest is a list of objects with the same names, segments being a list. Other columns (covariates)
+    are left to the statistics. Relative paths start at the manifest's folder. In a folder every sub-folder is a case
+    and holds one image and one mask, the mask being the file whose name contains mask, seg or label.
 
     Raises
     ------
@@ -99,9 +102,10 @@ def read_entry(entry: ManifestEntry) -> tuple[list[Case], list[Failure]]:
     Raises
     ------
     InputError
-        If image or mask cannot be read.
+        If an image or a mask cannot be read.
     """
-    present = [replace(case, name=entry.case) for case in read_cases(entry.image, entry.mask)]
+    exclusion = None if entry.exclusion is None else read_volume(entry.exclusion)
+    present = [replace(c, name=entry.case, exclusion=exclusion) for c in read_cases(entry.image, entry.mask)]
     if not entry.segments:
         return present, []
     cases, failures = [], []
@@ -197,7 +201,11 @@ def _entry(where: str, row: dict[str, Any] | str, folder: Path) -> ManifestEntry
     chosen = tuple(str(s).strip() for s in segments if str(s).strip())
     if len(set(chosen)) < len(chosen):
         return Failure(where, case, "", f"{where}: 'segments' names a segment twice.")
-    return ManifestEntry(where, values["case"], folder / values["image"], folder / values["mask"], chosen)
+    exclude = row.get("exclude") or ""
+    if not isinstance(exclude, str) or "\0" in exclude:
+        return Failure(where, case, "", f"{where}: 'exclude' is not a text.")
+    exclusion = folder / exclude.strip() if exclude.strip() else None
+    return ManifestEntry(where, values["case"], folder / values["image"], folder / values["mask"], chosen, exclusion)
 
 
 def _folder_entries(path: Path) -> list[ManifestEntry | Failure]:

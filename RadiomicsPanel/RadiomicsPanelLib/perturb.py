@@ -16,7 +16,8 @@ from BreastBiomarkersLib.volume import Volume
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from RadiomicsPanelLib.roi import CONTEXT_MM, MAX_GRID_VOXELS, Case, prepare_roi
+from RadiomicsPanelLib.grid import require_size, target_grid
+from RadiomicsPanelLib.roi import CONTEXT_MM, Case, prepare_roi
 from RadiomicsPanelLib.settings import Settings
 
 KINDS = ("rotation", "shift", "noise", "volume", "contour")
@@ -104,15 +105,24 @@ def perturb(case: Case, settings: Settings, perturbation: Perturbation) -> tuple
     rng = np.random.default_rng(perturbation.seed)
     source = prepare_roi(case, Settings(name=settings.name, discretization="bin_count", bin_count=2))
     mask = source.image.with_array(source.morphological_mask, case.mask.name)
-    grid, shape = _moved_grid(case.image, mask, settings, perturbation)
+    grid, shape = _moved_grid(case, mask, settings, perturbation)
     sigma = _noise_level(case.image, mask) if perturbation.noise else 0.0
     image = _sample_image(case.image, grid, shape, 3 if settings.interpolation == "cubic" else 1, sigma, rng)
-    inside = _sample_mask(mask, case.image, grid, shape)
+    outside = _beyond(case.image, grid, shape)
+    inside = _sample_mask(mask, grid, shape, "nearest") & ~outside
     if perturbation.volume_change:
         inside = change_volume(inside, image.spacing, perturbation.volume_change, rng)
     if perturbation.contour:
         inside = randomize_contour(inside, image, rng, case.title)
-    moved = Case(image, image.with_array(inside, case.mask.name), case.name, case.segment)
+    if case.exclusion is not None:
+        outside |= _sample_mask(case.exclusion, grid, shape, "constant")
+    moved = replace(
+        case,
+        image=image,
+        mask=image.with_array(inside, case.mask.name),
+        label=None,
+        exclusion=image.with_array(outside, "exclusion") if outside.any() else None,
+    )
     return moved, replace(settings, spacing_kji_mm=None)
 
 
@@ -169,14 +179,15 @@ def randomize_contour(
 
 
 def _moved_grid(
-    image: Volume, mask: Volume, settings: Settings, perturbation: Perturbation
+    case: Case, mask: Volume, settings: Settings, perturbation: Perturbation
 ) -> tuple[NDArray[np.float64], tuple[int, int, int]]:
-    """Return the moved analysis grid around the region: (4, 4) index (I, J, K) to RAS, and its shape (K, J, I)."""
-    wanted = settings.spacing_kji_mm or (None, None, None)
-    spacing = np.array([s if t is None else t for s, t in zip(image.spacing, wanted, strict=True)])
-    ratio = spacing / image.spacing
-    ratio[np.abs(ratio - 1) < 1e-6] = 1.0
-    size = np.where(ratio == 1, image.shape, np.maximum(np.ceil(np.round(image.shape / ratio, 3)), 1))
+    """Return the moved analysis grid around the region, with what features and filters see around it.
+
+    (4, 4) index (I, J, K) to RAS, and the shape (K, J, I).
+    """
+    image = case.image
+    plain = target_grid(image, settings.spacing_kji_mm)
+    size, spacing = plain.size, image.spacing * plain.step
     shift = np.array(perturbation.shift_voxels)
     if settings.spacing_kji_mm is not None and settings.spacing_kji_mm[0] is None:
         shift[0] = 0.0
@@ -192,10 +203,11 @@ def _moved_grid(
     corners = np.array([[ends[a, 2], ends[b, 1], ends[c, 0]] for a in (0, 1) for b in (0, 1) for c in (0, 1)])
     at = Volume(np.zeros((1, 1, 1)), grid).points_to_ijk(mask.points_to_ras(corners))[:, ::-1]
     context = np.ceil(CONTEXT_MM / spacing)
+    for chosen in settings.filters:
+        context = np.maximum(context, size if chosen.boundary == "periodic" else chosen.reach(spacing))
     first = np.floor(at.min(axis=0)) - context
     shape = np.ceil(at.max(axis=0)) + context - first + 1
-    if np.prod(shape) > MAX_GRID_VOXELS:
-        raise InputError(f"The segment would take {np.prod(shape):.3g} voxels. Choose a coarser grid.")
+    require_size(shape, case.title)
     grid[:3, 3] += grid[:3, :3] @ first[::-1]
     k, j, i = (int(n) for n in shape)
     return grid, (k, j, i)
@@ -238,16 +250,19 @@ def _sample_image(
     return Volume(sampled, grid, image.name)
 
 
-def _sample_mask(
-    mask: Volume, image: Volume, grid: NDArray[np.float64], shape: tuple[int, int, int]
-) -> NDArray[np.bool_]:
-    """Return the mask at the grid: at least one half by linear interpolation, continued to the image's outer faces."""
+def _sample_mask(mask: Volume, grid: NDArray[np.float64], shape: tuple[int, int, int], mode: str) -> NDArray[np.bool_]:
+    """Return where the mask is at least one half at the grid, by linear interpolation."""
     matrix, offset = _index_map(grid, mask)
-    sampled = ndimage.affine_transform(mask.array.astype(np.float64), matrix, offset, shape, order=1, mode="nearest")
-    inside = sampled >= 0.5 - 1e-9
+    inside = (mask.array != 0).astype(np.float64)
+    return ndimage.affine_transform(inside, matrix, offset, shape, order=1, mode=mode) >= 0.5 - 1e-9
+
+
+def _beyond(image: Volume, grid: NDArray[np.float64], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+    """Return which voxels of the grid lie beyond the image's outer faces."""
     matrix, offset = _index_map(grid, image)
     k, j, i = np.ogrid[tuple(slice(n) for n in shape)]
+    beyond = np.zeros(shape, dtype=bool)
     for row, start, size in zip(matrix, offset, image.shape, strict=True):
         at = row[0] * k + row[1] * j + row[2] * i + start
-        inside &= (at > -0.5 - 1e-6) & (at < size - 0.5 + 1e-6)
-    return inside
+        beyond |= (at < -0.5 - 1e-6) | (at > size - 0.5 + 1e-6)
+    return beyond

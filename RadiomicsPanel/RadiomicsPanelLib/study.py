@@ -138,7 +138,8 @@ def read_study(
     """Return a feature table (CSV, wide) joined with a clinical table (CSV) by case.
 
     A column of the feature table is a feature if its first filled cell is a number, unless it is named in
-    `not_features`. Rows of several filters become one row with more columns. Patients are the column `patient` where
+    `not_features`. Rows of several filters become one row with more columns, without those that are empty because a
+    filter does not change them (shape). Patients are the column `patient` where
     there is one, else the cases.
 
     Parameters
@@ -202,14 +203,11 @@ def _read_features(path: Path, segment: str | None, not_features: set[str], repe
         for m, n in enumerate(text_columns)
         if header[n] not in _NOT_FEATURES or header[n] == repeat
     }
-    return Study(
-        tuple(key[0] for key in found),
-        tuple(key[1] for key in found),
-        (),
-        columns,
-        np.array([np.concatenate([filters[name][1] for name in names]) for filters in found.values()]),
-        clinical,
-    )
+    matrix = np.array([np.concatenate([filters[name][1] for name in names]) for filters in found.values()])
+    if len(names) > 1:
+        filled = np.isfinite(matrix).any(axis=0)
+        columns, matrix = tuple(c for c, f in zip(columns, filled, strict=True) if f), matrix[:, filled]
+    return Study(tuple(key[0] for key in found), tuple(key[1] for key in found), (), columns, matrix, clinical)
 
 
 def _join(study: Study, path: Path) -> Study:

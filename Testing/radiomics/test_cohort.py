@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,10 +20,12 @@ from BreastBiomarkersLib.volume import write_volume
 from RadiomicsPanelLib.cli import main
 from RadiomicsPanelLib.cohort import FAILURE_COLUMNS, extract_cohort
 from RadiomicsPanelLib.extract import extract_all
+from RadiomicsPanelLib.filters import LaplacianOfGaussian, Mean
 from RadiomicsPanelLib.manifest import read_manifest
 from RadiomicsPanelLib.perturb import draw_perturbations
 from RadiomicsPanelLib.roi import read_cases
 from RadiomicsPanelLib.settings import Settings
+from RadiomicsPanelLib.study import read_study
 from RadiomicsPanelLib.table import wide_columns, wide_rows
 
 FAST = Settings(name="fast", bin_count=8)
@@ -77,6 +80,44 @@ def test_the_table_is_what_single_extractions_give(study, tmp_path):
     assert set(table[0]) == {"case", "segment", "filter", *record["columns"], "notes"}
     assert (made.row_count, made.failure_count, made.reused_count) == (6, 0, 0)
     assert made.failures.read_text().strip() == ",".join(FAILURE_COLUMNS)
+
+
+def test_filtered_images_are_rows_of_their_own_and_made_once_per_image(study, tmp_path, monkeypatch):
+    import RadiomicsPanelLib.extract as extract
+
+    filtered = []
+    real = extract.filter_around
+    monkeypatch.setattr(extract, "filter_around", lambda *a: filtered.append(a[-1].label) or real(*a))
+    settings = replace(FAST, filters=(Mean(size=3), LaplacianOfGaussian(sigma_mm=2.0)))
+    made = extract_cohort(study(1), settings, tmp_path / "out", names=("morph", "stat"), workers=1)
+    labels = [f.label for f in settings.filters]
+    assert filtered == labels, "not once per segment"
+    rows = rows_of(made.table)
+    assert [(r["segment"], r["filter"]) for r in rows] == [
+        (f"label {n}", f) for n in (1, 2) for f in ("original", *labels)
+    ]
+    assert len({r["stat_mean"] for r in rows}) == 6
+    joined = read_study(made.table)
+    assert joined.cases == ("P0", "P0")
+    assert {"original_morph_mesh_volume", "original_stat_mean", f"{labels[0]}_stat_mean"} < set(joined.columns)
+    assert not any(c.startswith(f"{labels[0]}_morph") for c in joined.columns), "a filter does not change shape"
+
+
+def test_tissue_to_leave_out_around_the_segments(study, tmp_path, lump):
+    manifest = study(1)
+    case = lump(shape=(7, 9, 11))
+    left = np.zeros(case.mask.shape, np.uint8)
+    left[:, :, :4] = 1
+    write_volume(case.mask.with_array(left), manifest.parent / "air.nrrd")
+    rows = [
+        {"case": name, "image": "image0.nrrd", "mask": "mask0.nrrd", "exclude": e}
+        for name, e in (("A", "air.nrrd"), ("B", ""))
+    ]
+    (manifest.parent / "m.json").write_text(json.dumps(rows))
+    made = extract_cohort(manifest.parent / "m.json", FAST, tmp_path / "out", workers=1)
+    (with_air, _, without, _) = rows_of(made.table)
+    assert with_air["depth_ring_mean"] != without["depth_ring_mean"]
+    assert with_air["stat_mean"] == without["stat_mean"]
 
 
 def test_parquet_equals_csv(study, tmp_path):

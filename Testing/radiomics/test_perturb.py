@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from BreastBiomarkersLib.errors import InputError
-from RadiomicsPanelLib.extract import compute_features
+from RadiomicsPanelLib.extract import compute_features, extract_all
+from RadiomicsPanelLib.filters import LaplacianOfGaussian, Mean
 from RadiomicsPanelLib.perturb import (
     Perturbation,
     change_volume,
@@ -40,6 +43,32 @@ def test_no_perturbation_gives_the_features_of_the_case(oblique, settings):
         strict=True,
     ):
         assert ours.value == pytest.approx(theirs.value, rel=1e-9, abs=1e-9)
+
+
+def test_no_perturbation_gives_the_filtered_features_of_the_case(lump):
+    """Away from the image's edges; nearer, a filter sees the continued image instead of its own boundary rule."""
+    case = lump(shape=SHAPE)
+    inside = np.zeros(SHAPE, bool)
+    inside[5:8, 12:20, 14:22] = True
+    case = replace(case, mask=case.mask.with_array(inside))
+    settings = replace(PRESETS["mr"], filters=(LaplacianOfGaussian(sigma_mm=1.0), Mean(size=3)))
+    plain = extract_all([case], settings, names=("stat",))
+    moved = extract_all(
+        [perturb(case, settings, Perturbation())[0]], replace(settings, spacing_kji_mm=None), names=("stat",)
+    )
+    for ours, theirs in zip(moved, plain, strict=True):
+        assert ours.filter == theirs.filter
+        assert [v.value for v in ours.values] == pytest.approx([v.value for v in theirs.values], rel=1e-6, abs=1e-6)
+
+
+def test_what_lies_beyond_the_image_is_not_tissue_around(oblique):
+    moved, _ = perturb(oblique, PRESETS["mr"], Perturbation(rotation_deg=10.0))
+    beyond = moved.image.points_to_ras(np.argwhere(moved.exclusion.array)[:, ::-1])
+    at = oblique.image.points_to_ijk(beyond)[:, ::-1]
+    assert ((at < -0.5) | (at > np.array(SHAPE) - 0.5)).any(axis=1).all()
+    excluded = replace(oblique, exclusion=oblique.mask.with_array(np.ones(SHAPE, bool)))
+    everything, _ = perturb(excluded, PRESETS["mr"], Perturbation(rotation_deg=10.0))
+    assert everything.exclusion.array.mean() > 0.95
 
 
 def test_rotation_and_shift_keep_place_and_size(oblique):
