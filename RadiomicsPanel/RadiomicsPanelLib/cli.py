@@ -19,7 +19,9 @@ from RadiomicsPanelLib.table import require_table_name, write_table
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all sub-commands."""
-    parser = argparse.ArgumentParser(prog="python -m RadiomicsPanelLib", description="Reproducible features of segments.")
+    parser = argparse.ArgumentParser(
+        prog="python -m RadiomicsPanelLib", description="Reproducible features of segments."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     extracting = commands.add_parser("extract", help="compute the features of one or more segments of an image")
