@@ -26,7 +26,7 @@ TORCH_FILES = {  # networks: torch at the top; nothing else imports them at its 
     *(f"WeakSegmentLib/{name}.py" for name in ("unet", "losses", "propagation", "train", "predict")),
     *(
         f"NIRSTReconstructionLib/{name}.py"
-        for name in ("znet", "ynet", "hybrid", "one_step", "network_data", "networks", "train")
+        for name in ("znet", "ynet", "hybrid", "one_step", "network_data", "networks", "train", "predict", "evaluate")
     ),
 }
 NOT_BUNDLED = APPLICATION | {

@@ -9,6 +9,7 @@ from BreastBiomarkersLib import command_line
 
 from NIRSTReconstructionLib.check_command import add_check_parser
 from NIRSTReconstructionLib.generate_command import add_generate_parser
+from NIRSTReconstructionLib.network_commands import add_evaluate_parser, add_predict_parser, add_train_parser
 from NIRSTReconstructionLib.reconstruct_command import add_reconstruct_parser
 from NIRSTReconstructionLib.simulate_command import add_simulate_parser
 
@@ -24,6 +25,14 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m NIRSTReconstructionLib", description="Chromophore images from near-infrared light and MRI."
     )
     commands = parser.add_subparsers(metavar="command", required=True)
-    for add_command in (add_reconstruct_parser, add_simulate_parser, add_generate_parser, add_check_parser):
+    for add_command in (
+        add_reconstruct_parser,
+        add_simulate_parser,
+        add_generate_parser,
+        add_check_parser,
+        add_train_parser,
+        add_predict_parser,
+        add_evaluate_parser,
+    ):
         add_command(commands)
     return parser

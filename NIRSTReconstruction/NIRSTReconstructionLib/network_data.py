@@ -80,9 +80,9 @@ class Looks(NamedTuple):
     ----------
     log_ratio : (n, W, C) Tensor
         ln of the amplitudes divided by those of the uniform `REFERENCE_TISSUE` in the same set-up.
-    active : (n, C) Tensor of bool
-    noise : (n,) Tensor
-        Relative noise that was added.
+    active : (n, W, C) Tensor of bool
+    noise : (n, W, C) Tensor
+        Standard deviation of `log_ratio`.
     mri : (n, Y, X) Tensor
         Gray values, 0 outside the body.
     truth : (n, 3, Y, X) Tensor
@@ -189,7 +189,7 @@ def look(phantoms: PhantomSet, pixels: int, variation: Variation, generator: tor
     log_ratio = log_ratio + gains[:, :, source] + gains[:, :, fibers + detector]
     lost = uniform(variation.fibers_lost) * (uniform((0.0, 1.0)) < 0.5)
     works = uniform((0.0, 1.0), fibers).argsort(dim=1).argsort(dim=1) >= (lost * fibers).round()[:, None]
-    active = works[:, source] & works[:, detector]
+    active = (works[:, source] & works[:, detector])[:, None].expand(log_ratio.shape)
 
     points, body = pixel_grid(phantoms.settings, pixels)
     grid = torch.as_tensor(points, dtype=torch.float32, device=device)
@@ -210,7 +210,17 @@ def look(phantoms: PhantomSet, pixels: int, variation: Variation, generator: tor
     field = torch.einsum("yxk,nk->nyx", _smooth_fields(grid), normal(5))
     gray = gray * torch.exp(uniform(variation.mri_bias)[:, None, None] * field)
     gray = gray * (1 + uniform(variation.mri_noise)[:, None, None] * normal(*body.shape))
-    return Looks(log_ratio, active, noise, gray * inside, standardized(truth) * inside, lesion & inside)
+    sd = noise[:, None, None].expand(log_ratio.shape)
+    return Looks(log_ratio, active, sd, gray * inside, standardized(truth) * inside, lesion & inside)
+
+
+def inclusion_masks(phantoms: PhantomSet, pixels: int) -> Tensor:
+    """Return where the inclusions are (n, 4, Y, X), as bool; an MRI that is shifted shows them elsewhere."""
+    points, body = pixel_grid(phantoms.settings, pixels)
+    grid = torch.as_tensor(points, dtype=torch.float32, device=phantoms.place.device)
+    still = torch.zeros_like(phantoms.place[:, 0, :2])
+    discs = torch.stack([_disc(grid, phantoms.place[:, k], still) for k in range(MAX_INCLUSIONS)], dim=1)
+    return discs & torch.as_tensor(body, device=discs.device)
 
 
 def standardized(values: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from BreastBiomarkersLib.training import choose_device, load_weights, read_check
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from NIRSTReconstructionLib.dataset import DatasetSettings
 from NIRSTReconstructionLib.hybrid import HybridNet, hybrid_input, scaled_mri, standard_bulk
 from NIRSTReconstructionLib.meshing import ELEMENT_SIZE_MM, OPTODE_ELEMENT_SIZE_MM
 from NIRSTReconstructionLib.network_data import (
@@ -30,10 +31,12 @@ from NIRSTReconstructionLib.network_data import (
 )
 from NIRSTReconstructionLib.network_settings import NetworkSettings, settings_from_json
 from NIRSTReconstructionLib.one_step import OneStep
-from NIRSTReconstructionLib.spectra import Tissue
+from NIRSTReconstructionLib.spectra import Spectra, Tissue
 from NIRSTReconstructionLib.ynet import YNet
 from NIRSTReconstructionLib.znet import ZNet
 
+MODEL = "model.safetensors"
+"""The file in which a training leaves its weights."""
 KIND = "NIRST network"
 """What the record of a weights file says it is."""
 FORMAT = 1
@@ -93,8 +96,7 @@ class Eyes:
         body = torch.as_tensor(self.body, device=device)
         reference = torch.as_tensor(self.reference, dtype=looks.log_ratio.dtype, device=device)
         light = looks.log_ratio + reference
-        active = looks.active[:, None].expand(light.shape)
-        noise = looks.noise[:, None, None].expand(light.shape)
+        active, noise = looks.active, looks.noise
         if self.settings.network == "hybrid":
             assert self.physics is not None
             step = self.physics.images(light, active, noise, looks.mri)
@@ -130,29 +132,27 @@ class TrainedNetwork:
     device: torch.device
     name: str
 
-    def check_layout(self, layout_id: str, wavelengths_nm: NDArray[np.float64], extinction_table: str) -> None:
-        """Raise unless data of this optode layout, wavelengths and extinction table may be given to the network.
+    def check_raw_data(self, layout_id: str, spectra: Spectra) -> None:
+        """Raise unless this network of raw data learned with this optode layout, wavelengths and extinction table.
 
         Raises
         ------
         InputError
-            If a network of raw data is given another layout or other wavelengths; if any network is given another
-            extinction table than it learned with.
+            Naming both.
         """
-        if extinction_table not in self.record["extinction_tables"]:
-            known = ", ".join(self.record["extinction_tables"])
-            raise InputError(f"'{self.name}' learned with the extinction table {known}, not '{extinction_table}'.")
-        if self.settings.network in ("hybrid", "mri-only"):
-            return
         if layout_id not in self.record["layout_ids"]:
             raise InputError(
                 f"'{self.name}' reads raw data of the fibers it was trained with (layout "
                 f"{', '.join(self.record['layout_ids'])}); these data have the layout {layout_id}. Use the hybrid "
                 "network, a model-based method, or train on this layout."
             )
-        given = [round(float(nm), 2) for nm in wavelengths_nm]
+        given = [round(float(nm), 2) for nm in spectra.wavelengths_nm]
         if given != self.record["wavelengths_nm"]:
-            raise InputError(f"'{self.name}' reads light of {self.record['wavelengths_nm']} nm, not of {given} nm.")
+            known, other = (", ".join(f"{nm:g}" for nm in nms) for nms in (self.record["wavelengths_nm"], given))
+            raise InputError(f"'{self.name}' reads light of {known} nm, not of {other} nm.")
+        if spectra.table_name not in self.record["extinction_tables"]:
+            known = ", ".join(self.record["extinction_tables"])
+            raise InputError(f"'{self.name}' learned with the extinction table {known}, not '{spectra.table_name}'.")
 
 
 def make_network(settings: NetworkSettings, wavelengths: int = 9) -> nn.Module:
@@ -185,8 +185,8 @@ def eyes_of(
 ) -> Eyes:
     """Return what stands between a data set and a network.
 
-    The physics is the one a user would assume, whatever made the data: line sources, the default mesh. What differs is
-    left to the calibration, which the looks have behind them (they are ratios to the reference in the same set-up).
+    The physics is that of `assumed_set`. What differs is left to the calibration, which the looks have behind them:
+    they are ratios to the reference in the same set-up.
 
     Parameters
     ----------
@@ -197,12 +197,7 @@ def eyes_of(
     impute : bool
         Whether fibers may be lost.
     """
-    assumed = replace(
-        phantoms.settings,
-        source_model="line",
-        element_size_mm=ELEMENT_SIZE_MM,
-        optode_element_size_mm=OPTODE_ELEMENT_SIZE_MM,
-    )
+    assumed = assumed_set(phantoms.settings)
     model = model_of(assumed)
     points, body = pixel_grid(assumed, settings.pixels)
     physics = None
@@ -215,6 +210,16 @@ def eyes_of(
             Tissue(*(min(v * _BULK_MARGIN / u, 95.0 / u) for v, u in zip(high, (1, 1, 100), strict=True))),
         )
     return Eyes(settings, body, physics, reference_light(assumed), scale)
+
+
+def assumed_set(settings: DatasetSettings) -> DatasetSettings:
+    """Return the set-up that one would assume whatever made the data: line sources, the default mesh."""
+    return replace(
+        settings,
+        source_model="line",
+        element_size_mm=ELEMENT_SIZE_MM,
+        optode_element_size_mm=OPTODE_ELEMENT_SIZE_MM,
+    )
 
 
 def read_network(path: str | Path, device: str | None = None) -> TrainedNetwork:

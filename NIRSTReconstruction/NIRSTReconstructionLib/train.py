@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from NIRSTReconstructionLib.network_data import (
 )
 from NIRSTReconstructionLib.network_settings import OUTPUTS, NetworkSettings
 from NIRSTReconstructionLib.networks import (
+    MODEL,
     Eyes,
     LightScale,
     eyes_of,
@@ -48,7 +50,7 @@ from NIRSTReconstructionLib.networks import (
     run,
 )
 
-MODEL, STATE = "model.safetensors", "state.safetensors"
+STATE = "state.safetensors"
 _TOGETHER = {"cpu": 16, "cuda": 256}  # phantoms looked at together
 _WARM_UP = 0.25  # share of the training in which the learning rate rises
 _LONGEST_GRADIENT = 5.0
@@ -58,12 +60,13 @@ _FIGURES = ("epoch", "loss", "mse", "validation_mse", *(f"validation_psnr_{name}
 
 @dataclass(frozen=True, eq=False)
 class _Pool:
-    """Phantoms of one set-up and what the network sees of them: one look, on the device."""
+    """Phantoms of one set-up, and the looks at them that are kept on the device."""
 
     phantoms: PhantomSet
     eyes: Eyes
     body: Tensor
     looks: dict[int, dict[str, Tensor]]
+    report: Callable[[str], None]
 
 
 def train(
@@ -108,8 +111,13 @@ def train(
         split = [_split(phantoms, settings.validation_share) for phantoms in sets]
         learned, watched = zip(*split, strict=True)
         eyes = [eyes_of(phantoms, settings, scale, processes.device, lost) for phantoms in sets]
-        training = [_pool(phantoms, e, processes) for phantoms, e in zip(learned, eyes, strict=True)]
-        validation = [_pool(phantoms, e, processes) for phantoms, e in zip(watched, eyes, strict=True)]
+        at = [0.0]  # the share that is done, for reports from within an epoch
+
+        def report(message: str) -> None:
+            progress(at[0], message)
+
+        training = [_pool(phantoms, e, processes, report) for phantoms, e in zip(learned, eyes, strict=True)]
+        validation = [_pool(phantoms, e, processes, report) for phantoms, e in zip(watched, eyes, strict=True)]
 
         network = make_network(settings, sets[0].log_amplitude.shape[1]).to(processes.device)
         optimizer = torch.optim.Adam(network.parameters(), betas=_BETAS)
@@ -121,7 +129,8 @@ def train(
             for n, (pool, index, turn) in enumerate(batches):
                 done = epoch + n / len(batches)
                 rate = _one_cycle(done / settings.epochs, settings.learning_rate)
-                progress(min(done / settings.epochs, 0.999), f"epoch {epoch + 1} of {settings.epochs}")
+                at[0] = min(done / settings.epochs, 0.999)
+                report(f"epoch {epoch + 1} of {settings.epochs}")
                 seen = {k: v[index] for k, v in _looked(pool, settings, epoch % settings.looks).items()}
                 seen = _turned(seen, turn) if settings.network == "hybrid" else seen
                 network.train()
@@ -176,6 +185,7 @@ def _looked(pool: _Pool, settings: NetworkSettings, number: int) -> dict[str, Te
         parts = []
         for first in range(0, len(pool.phantoms), _TOGETHER[device.type]):
             generator = torch.Generator(device).manual_seed(_seed(settings.seed, pool.phantoms, number, first))
+            pool.report(f"{pool.phantoms.name}: looking at phantom {first + 1} of {len(pool.phantoms)}")
             some = pool.phantoms.take(slice(first, first + _TOGETHER[device.type]))
             looks = look(some, settings.pixels, settings.variation, generator)
             parts.append(pool.eyes.see(looks) | {"truth": looks.truth, "lesion": looks.lesion})
@@ -201,8 +211,8 @@ def _batches(pools: list[_Pool], settings: NetworkSettings, epoch: int) -> list[
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
     batches = []
     for pool in pools:
-        order = torch.randperm(len(pool.phantoms), generator=generator)
-        batches += [(pool, index.to(pool.body.device)) for index in order.split(settings.batch) if len(index) > 1]
+        shuffled = torch.randperm(len(pool.phantoms), generator=generator)
+        batches += [(pool, index.to(pool.body.device)) for index in shuffled.split(settings.batch) if len(index) > 1]
     order = torch.randperm(len(batches), generator=generator).tolist()
     turns = torch.randint(8, (len(batches),), generator=generator).tolist()
     return [(*batches[n], turn) for n, turn in zip(order, turns, strict=True)]
@@ -233,8 +243,8 @@ def _validate(
     totals = torch.zeros(5, device=processes.device)
     for pool in pools:
         looked = _looked(pool, settings, -1)
-        for index in torch.arange(len(pool.phantoms), device=pool.body.device).split(settings.batch):
-            seen = {name: values[index].float() for name, values in looked.items()}
+        for some in torch.arange(len(pool.phantoms), device=pool.body.device).split(settings.batch):
+            seen = {name: values[some].float() for name, values in looked.items()}
             with torch.no_grad():
                 found = run(network, {k: v for k, v in seen.items() if k not in ("truth", "lesion")})[0].float()
             truth = seen["truth"][..., pool.body]
@@ -244,7 +254,7 @@ def _validate(
             psnr = 10 * torch.log10(peak.square() / squared.mean(dim=-1).clamp(min=1e-12))
             totals[0] += difference.square().mean(dim=(1, 2)).sum()
             totals[1:4] += psnr.sum(dim=0)
-            totals[4] += len(index)
+            totals[4] += len(some)
     totals = processes.average(totals)
     return dict(zip(_FIGURES[3:7], (totals[:4] / totals[4]).tolist(), strict=True))
 
@@ -264,13 +274,13 @@ def _split(phantoms: PhantomSet, share: float) -> tuple[PhantomSet, PhantomSet]:
     return phantoms.take(slice(0, -watched)), phantoms.take(slice(-watched, None))
 
 
-def _pool(phantoms: PhantomSet, eyes: Eyes, processes: Processes) -> _Pool:
+def _pool(phantoms: PhantomSet, eyes: Eyes, processes: Processes, report: Callable[[str], None]) -> _Pool:
     """Return the part of a set that this process looks at; all processes get equally many."""
     even = len(phantoms) - len(phantoms) % processes.count
     if even < 2 * processes.count and processes.count > 1:
         raise InputError(f"The data set '{phantoms.name}' is too small for {processes.count} processes.")
     mine = phantoms.take(slice(processes.rank, even, processes.count)).to(processes.device)
-    return _Pool(mine, eyes, torch.as_tensor(eyes.body, device=processes.device), {})
+    return _Pool(mine, eyes, torch.as_tensor(eyes.body, device=processes.device), {}, report)
 
 
 def _seed(seed: int, phantoms: PhantomSet, number: int, first: int) -> int:
