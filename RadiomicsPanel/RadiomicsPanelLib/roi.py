@@ -302,6 +302,10 @@ def _prepare(case: Case, settings: Settings) -> _Prepared:
             f"({_sizes(image.spacing)} mm; {source_voxels} in the source image); at least two are needed. "
             "Draw a larger segment or choose a finer grid."
         )
+    inside = image.array[morphological_mask]
+    if np.ptp(inside) <= 1e-10 * np.abs(inside).max():  # interpolation of equal values differs by rounding only
+        image = image.with_array(np.where(morphological_mask, np.median(inside), image.array))
+        notes.append("the intensity is the same everywhere in the segment; there is no texture to measure")
     if settings.round_intensities:
         image = image.with_array(np.rint(image.array))
     intensity_mask = _resegment(image.array, morphological_mask, settings, case)

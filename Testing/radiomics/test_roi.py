@@ -126,6 +126,17 @@ def test_bins_of_fixed_number_span_the_region_and_a_constant_region_has_level_on
     assert set(prepare_roi(line_case([7, 7, 7]), Settings(bin_count=4)).levels.ravel()) == {1}
 
 
+def test_a_constant_region_stays_constant_under_resampling(oblique_volume):
+    """Interpolation leaves differences of 1e-14, which must not become 32 gray levels."""
+    case = ball_case(oblique_volume)
+    flat = replace(case, image=case.image.with_array(np.full(case.image.shape, 37.3)))
+    roi = prepare_roi(flat, PRESETS["mr"])
+    assert np.unique(roi.intensities).size == 1
+    assert roi.levels.max() == 1
+    assert roi.intensity_mask.sum() == roi.morphological_mask.sum()
+    assert any("same everywhere" in note for note in roi.notes)
+
+
 def test_levels_as_they_are_have_to_be_whole_numbers_from_one():
     as_is = Settings(discretization="none", bin_count=None)
     assert prepare_roi(line_case([1, 3, 3]), as_is).level_count == 3
