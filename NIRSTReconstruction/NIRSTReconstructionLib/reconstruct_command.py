@@ -40,9 +40,9 @@ from NIRSTReconstructionLib.reconstruct import (
     Reconstruction,
     ReconstructionSettings,
     contour_through_fibers,
-    reconstruct,
 )
 from NIRSTReconstructionLib.spectra import Spectra, load_spectra, table_names
+from NIRSTReconstructionLib.trust import Case, assess_trust, uncertainty_on_grid
 
 
 def add_reconstruct_parser(commands: Any) -> None:
@@ -72,7 +72,7 @@ def add_reconstruct_parser(commands: Any) -> None:
         "--data",
         required=True,
         metavar="FILE",
-        help="amplitudes: Nirfast .paa, or CSV (source, "
+        help="amplitudes: Nirfast .paa, SNIRF, or CSV (source, "
         "detector, wavelength in nm, amplitude[, phase in degrees, sd, active])",
     )
     inputs.add_argument(
@@ -169,6 +169,12 @@ def add_reconstruct_parser(commands: Any) -> None:
         help="folder for hbo, hbr, water, hbt, sto2 (.nrrd), "
         "result.json, residual.csv and, with --lesion, contrast.csv",
     )
+    outputs.add_argument(
+        "--trust",
+        action="store_true",
+        help="reconstruct in up to four other ways and write trust.json: checks with reasons, intervals of the "
+        "lesion's contrast; and *_sd.nrrd, the standard deviation of each image",
+    )
     add_json_option(parser)
     parser.set_defaults(handler=run_reconstruct)
 
@@ -191,23 +197,24 @@ def run_reconstruct(options: argparse.Namespace, progress: Progress) -> dict[str
         )
     plane = plane or fibers.fitted_plane().plane
     contour, remark = _contour(options, fibers, plane, images)
-    result = reconstruct(
+    case = Case(
         measurements.remarking(remark) if remark else measurements,
         fibers,
         contour,
         _read_spectra(options.spectra, measurements.wavelengths_nm),
-        _settings(options),
-        plane=plane,
-        reference=reference,
-        images=images,
-        regions=regions,
-        progress=portion(progress, 0.05, 0.95),
+        plane,
+        reference,
+        images,
+        regions,
     )
+    result = case.reconstruct(_settings(options), portion(progress, 0.05, 0.3 if options.trust else 0.95))
+    trust = assess_trust(result, case, lesion, progress=portion(progress, 0.3, 0.95)) if options.trust else None
     progress(0.95, "writing the images")
     rows = contrast_table(result, lesion) if lesion is not None else []
     volumes = sample_on_grid(result, image_grid(result, options.pixel))
     figures = _key_figures(result, volumes)
     figures |= {f"{row.quantity}_lesion_to_background": row.ratio for row in rows}
+    figures |= {"trust": trust.light, "trust_reason": trust.reason} if trust else {}
     files = ("optodes", "data", "reference_data", "mri", "plane", "mask", "mesh", "lesion", "regions", "spectra")
     report = {
         **result.summary(),
@@ -221,6 +228,10 @@ def run_reconstruct(options: argparse.Namespace, progress: Progress) -> dict[str
         for name, volume in volumes.items():
             write_volume(volume, folder / f"{name}.nrrd", {"units": IMAGE_UNITS[name], "outside_body": "0"})
         write_residual(result, folder / "residual.csv")
+        if trust:
+            for name, volume in uncertainty_on_grid(result, image_grid(result, options.pixel)).items():
+                write_volume(volume, folder / f"{name}_sd.nrrd", {"units": IMAGE_UNITS[name], "outside_body": "0"})
+            (folder / "trust.json").write_text(json.dumps(trust.summary(), indent=1, allow_nan=False), encoding="utf-8")
         if rows:
             write_contrast(rows, folder / "contrast.csv")
         (folder / "result.json").write_text(json.dumps(report, indent=1, allow_nan=False), encoding="utf-8")

@@ -15,6 +15,7 @@ from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.progress import Progress, ignore_progress, portion
 from BreastBiomarkersLib.volume import Volume
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from NIRSTReconstructionLib.fibers import Fibers
 from NIRSTReconstructionLib.images import image_grid, lesion_in_plane, propagated, region_means
@@ -22,7 +23,7 @@ from NIRSTReconstructionLib.measurements import Measurements
 from NIRSTReconstructionLib.meshing import Contour
 from NIRSTReconstructionLib.phantoms import PRESETS, Ranges
 from NIRSTReconstructionLib.plane import Plane, SliceGrid, distance_to_polygon, sample_volume
-from NIRSTReconstructionLib.reconstruct import Reconstruction, ReconstructionSettings, reconstruct
+from NIRSTReconstructionLib.reconstruct import RIM_MM, Reconstruction, ReconstructionSettings, reconstruct
 from NIRSTReconstructionLib.spectra import MAP_NAMES, Spectra
 
 GREEN, YELLOW, RED, NOT_ASSESSED = "green", "yellow", "red", "not assessed"
@@ -205,6 +206,8 @@ def assess_trust(
             except InputError as error:
                 checks.append(Check(f"{other} for comparison", NOT_ASSESSED, str(error)))
         checks.append(_check_agreement(contrasts))
+        if method != "hard-prior" and "hard-prior" in contrasts:
+            checks.append(_check_structure(contrasts["hard-prior"]["chi"]))
         if method in _MRI_METHODS:
             part = portion(progress, len(others) / (len(others) + 1), 1.0)
             checks.append(_check_swap(reconstruction, case, lesion, contrasts, part))
@@ -380,6 +383,8 @@ def shifted(
     moved = sample_volume(volume, grid.plane.to_ras(points - by_mm), nearest=labels)
     steps = np.round(by_mm / grid.pixel_mm).astype(int)[::-1]
     body = inside.reshape(grid.shape)
+    if not labels:  # the rim is part air
+        body = ndimage.distance_transform_edt(body) * grid.pixel_mm > RIM_MM
     came = np.zeros_like(body)
     rows, columns = (np.arange(n) - step for n, step in zip(grid.shape, steps, strict=True))
     rows_in, columns_in = ((i >= 0) & (i < n) for i, n in zip((rows, columns), grid.shape, strict=True))
@@ -494,6 +499,15 @@ def _check_agreement(contrasts: dict[str, dict[str, float]]) -> Check:
         elif spread > max(0.2, 0.35 * largest) and light == GREEN:
             light = YELLOW
     return Check("agreement", light, f"{'methods agree' if light == GREEN else 'methods disagree'}; {worst[1]}")
+
+
+def _check_structure(chi: float) -> Check:
+    """Judge by the hard prior's residual whether the light holds structure that the segmentation does not show."""
+    stated = f"one value per region of the segmentation leaves {chi:.2f} times the noise"
+    if chi > CHI_REFUSED:
+        words = f"{stated}: the light shows structure, such as another lesion, that the segmentation does not"
+        return Check("hidden structure", YELLOW, words)
+    return Check("hidden structure", GREEN, f"{stated}: the segmentation explains the light")
 
 
 def _check_swap(
