@@ -13,8 +13,9 @@ from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.progress import Progress, ignore_progress, portion
 from BreastBiomarkersLib.volume import Volume
 from numpy.typing import NDArray
-from scipy import ndimage, sparse
+from scipy import ndimage
 
+from NIRSTReconstructionLib.adaptive import AdaptiveResult, bright_regions, fit_adaptively
 from NIRSTReconstructionLib.basis import Basis, MeshBasis, RegionBasis
 from NIRSTReconstructionLib.bulk import TYPICAL_TISSUE, BulkFit, fit_bulk
 from NIRSTReconstructionLib.calibration import (
@@ -27,20 +28,24 @@ from NIRSTReconstructionLib.calibration import (
 )
 from NIRSTReconstructionLib.fibers import Fibers
 from NIRSTReconstructionLib.forward import ForwardModel
-from NIRSTReconstructionLib.gauss_newton import GaussNewtonResult, GaussNewtonSettings, Prior, gauss_newton
+from NIRSTReconstructionLib.gauss_newton import GaussNewtonSettings, Prior, gauss_newton
 from NIRSTReconstructionLib.measurements import Measurements
+from NIRSTReconstructionLib.mesh import TriangleMesh
 from NIRSTReconstructionLib.meshing import Contour, fill_contour, spline_contour
 from NIRSTReconstructionLib.optodes import place_optodes
 from NIRSTReconstructionLib.plane import Plane, distance_to_polygon, even_polygon, sample_volume, slice_grid
 from NIRSTReconstructionLib.regularization import dri_matrix, laplacian_matrix, normalized_gray, tikhonov_matrix
 from NIRSTReconstructionLib.spectra import MAP_NAMES, Spectra, Tissue
 
-METHODS = ("tikhonov", "dri", "soft-prior", "hard-prior")
+METHODS = ("adaptive", "tikhonov", "dri", "soft-prior", "hard-prior")
 DEFAULT_PRIOR_SD = {"tikhonov": 0.5, "dri": 0.1, "soft-prior": 0.05, "hard-prior": 1.5}
 """How far, as a share of the bulk value, a map may stray from what the method expects (`gauss_newton.Prior`)."""
 RIM_MM = 2.5
 """So near the skin the MRI is part air; its gray value is replaced by the body's median there."""
 
+POOR_FIT_CHI = 2.0
+"""Residual in units of the noise from which a result carries a warning."""
+_ADAPTIVE_PIXEL_MM = 0.7
 _log = logging.getLogger(__name__)
 
 
@@ -51,6 +56,8 @@ class ReconstructionSettings:
     Attributes
     ----------
     method : str
+        "adaptive": one value per region of a segmentation or, without one, of the bright spots of the first MRI; where
+        that does not explain the light, with a smooth field or regions found in the light (`adaptive`); needs neither.
         "tikhonov": smooth towards the bulk, no MRI. "dri": nodes of equal MRI gray value belong together. "soft-prior":
         nodes of one region of a segmentation are drawn together. "hard-prior": one value per region.
     prior_sd : float or None
@@ -138,6 +145,8 @@ class Reconstruction:
         What was assumed about the instrument.
     remarks : tuple of str
         What was left out, and warnings.
+    regions : Volume or None
+        Segmentation that was used, with regions found in the light ("adaptive") added; None if none was.
     """
 
     plane: Plane
@@ -156,6 +165,7 @@ class Reconstruction:
     settings: ReconstructionSettings
     gains: str
     remarks: tuple[str, ...]
+    regions: Volume | None = None
 
     def maps_at(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the maps (6, n) of `spectra.MAP_NAMES` (uM, fraction, mm^-1) at in-plane points of the body."""
@@ -185,7 +195,7 @@ class Reconstruction:
     def summary(self) -> dict[str, Any]:
         """Return what belongs into a result file: settings, table, bulk, residuals, history; JSON-able."""
         settings = asdict(self.settings)
-        settings["prior_sd"] = self.settings.prior_sd or DEFAULT_PRIOR_SD[self.settings.method]
+        settings["prior_sd"] = self.settings.prior_sd or DEFAULT_PRIOR_SD.get(self.settings.method)
         freedom = self.space.freedom
         return {
             "method": self.settings.method,
@@ -269,29 +279,84 @@ def reconstruct(
     remarks += [remark for remark in measured.remarks if remark not in remarks]
     space = data_space(measured, gains)
     check_distances(measured, model.optodes)
+    remarks += _too_few_wavelengths(measured, settings.parameters)
 
     bulk = fit_bulk(
         model, measured.log_amplitude, space, settings.start, settings.parameters, portion(progress, 0.1, 0.2)
     )
-    basis, prior = _basis_and_prior(settings, model, contour, fit.plane, images, regions)
-    exact = isinstance(basis, RegionBasis)
-    matrix = basis.at(model.mesh.quadrature.points if exact else model.mesh.nodes)
-    progress(0.2, f"{settings.method}: {basis.count} unknowns per chromophore")
-    result = gauss_newton(
-        model,
-        measured.log_amplitude,
-        space,
-        sparse.csr_array(matrix),
-        bulk.tissue,
-        settings.parameters,
-        prior,
-        settings.iteration,
-        portion(progress, 0.2, 1.0),
-        at_quadrature=exact,
-    )
+    rest = portion(progress, 0.2, 1.0)
+    if settings.method == "adaptive":
+        answer = _adapted(model, measured, space, bulk.tissue, settings, contour, fit.plane, images, regions, rest)
+        remarks.append(answer.remark)
+        basis, coefficients, covariance, result = answer.basis, answer.coefficients, answer.covariance, answer.fit
+        regions = answer.regions
+    else:
+        basis, prior = _basis_and_prior(settings, model, contour, fit.plane, images, regions)
+        exact = isinstance(basis, RegionBasis)
+        result = gauss_newton(
+            model,
+            measured.log_amplitude,
+            space,
+            basis.at(model.mesh.quadrature.points if exact else model.mesh.nodes),
+            bulk.tissue,
+            settings.parameters,
+            prior,
+            settings.iteration,
+            rest,
+            at_quadrature=exact,
+        )
+        coefficients, covariance = result.coefficients, result.covariance
     if not result.converged:
         remarks.append(f"Not converged: {result.reason}.")
-    return _finished(result, basis, bulk, model, measured, space, fit.plane, contour, settings, gains, remarks)
+    done = Reconstruction(
+        plane=fit.plane,
+        outline_mm=even_polygon(contour.samples[1], 1.0),
+        basis=basis,
+        coefficients=coefficients,
+        covariance=covariance,
+        bulk=bulk,
+        model=model,
+        measurements=measured,
+        space=space,
+        predicted=result.predicted,
+        history=result.history,
+        reason=result.reason,
+        converged=result.converged,
+        settings=settings,
+        gains=gains,
+        remarks=tuple(remarks),
+        regions=regions,
+    )
+    misfit = float(np.sqrt(np.mean(done.chi**2)))
+    if misfit > POOR_FIT_CHI:
+        remarks.append(
+            f"The model does not explain the data: the residual is {misfit:.1f} times the stated noise. Do not trust "
+            "the values before geometry, calibration and noise are checked."
+        )
+    for remark in remarks:
+        _log.info(remark)
+    return replace(done, remarks=tuple(remarks))
+
+
+def _too_few_wavelengths(measured: Measurements, parameters: tuple[str, ...]) -> list[str]:
+    """Refuse one wavelength, and remark on fewer wavelengths than maps, which then follow from the prior.
+
+    Raises
+    ------
+    InputError
+        If light of only one wavelength is left.
+    """
+    count = int(measured.active.any(axis=1).sum())
+    if count < 2:
+        raise InputError(
+            f"'{measured.name}' holds usable light of {count} wavelength(s); chromophores need two at least, or "
+            "better one for each of them. Give data of more wavelengths."
+        )
+    if count >= len(parameters):
+        return []
+    return [
+        f"{count} wavelengths cannot tell {', '.join(parameters)} apart: what they leave open is held by the prior."
+    ]
 
 
 def contour_through_fibers(fibers: Fibers, plane: Plane) -> Contour:
@@ -392,6 +457,47 @@ def _calibrated(
     )
 
 
+def _adapted(
+    model: ForwardModel,
+    measured: Measurements,
+    space: DataSpace,
+    bulk: Tissue,
+    settings: ReconstructionSettings,
+    contour: Contour,
+    plane: Plane,
+    images: Sequence[Volume],
+    regions: Volume | None,
+    progress: Progress,
+) -> AdaptiveResult:
+    outline = even_polygon(contour.samples[1], 1.0)
+    grid = slice_grid(plane, outline, _ADAPTIVE_PIXEL_MM)
+    body = distance_to_polygon(grid.points_mm, outline) < 0
+    if regions is None and images:
+        gray = gray_values(images[0], plane, outline, grid.points_mm)
+        regions = bright_regions(gray, body, grid, images[0].name)
+    elif regions is None:
+        regions = grid.volume(np.zeros(grid.shape, dtype=np.int16), "no regions")
+    return fit_adaptively(
+        model,
+        measured.log_amplitude,
+        space,
+        bulk,
+        settings.parameters,
+        regions,
+        plane,
+        MeshBasis(_reconstruction_mesh(model, contour, settings)),
+        grid,
+        body,
+        settings.iteration,
+        progress,
+    )
+
+
+def _reconstruction_mesh(model: ForwardModel, contour: Contour, settings: ReconstructionSettings) -> TriangleMesh:
+    size_mm = math.sqrt(model.mesh.area_mm2 / settings.basis_nodes * 2 / math.sqrt(3))  # equilateral triangles
+    return fill_contour(contour, size_mm, order=1)
+
+
 def _basis_and_prior(
     settings: ReconstructionSettings,
     model: ForwardModel,
@@ -410,8 +516,7 @@ def _basis_and_prior(
                 "bulk fit. Does the plane pass through the lesion?"
             )
         return segmented, Prior(tikhonov_matrix(segmented.count), 1.0, sd)
-    size_mm = math.sqrt(model.mesh.area_mm2 / settings.basis_nodes * 2 / math.sqrt(3))  # equilateral triangles
-    basis = MeshBasis(fill_contour(contour, size_mm, order=1))
+    basis = MeshBasis(_reconstruction_mesh(model, contour, settings))
     nodes = basis.mesh.nodes
     outline = even_polygon(contour.samples[1], 1.0)
     if settings.method == "tikhonov":
@@ -425,38 +530,3 @@ def _basis_and_prior(
         lesion = sample_volume(regions, plane.to_ras(nodes), nearest=True, outside=0.0) > 0
     gray = [normalized_gray(gray_values(image, plane, outline, nodes), lesion) for image in images]
     return basis, Prior(dri_matrix(np.array(gray), settings.dri_sigma), 0.0, sd)
-
-
-def _finished(
-    result: GaussNewtonResult,
-    basis: Basis,
-    bulk: BulkFit,
-    model: ForwardModel,
-    measured: Measurements,
-    space: DataSpace,
-    plane: Plane,
-    contour: Contour,
-    settings: ReconstructionSettings,
-    gains: str,
-    remarks: list[str],
-) -> Reconstruction:
-    for remark in remarks:
-        _log.info(remark)
-    return Reconstruction(
-        plane=plane,
-        outline_mm=even_polygon(contour.samples[1], 1.0),
-        basis=basis,
-        coefficients=result.coefficients,
-        covariance=result.covariance,
-        bulk=bulk,
-        model=model,
-        measurements=measured,
-        space=space,
-        predicted=result.predicted,
-        history=result.history,
-        reason=result.reason,
-        converged=result.converged,
-        settings=settings,
-        gains=gains,
-        remarks=tuple(remarks),
-    )
