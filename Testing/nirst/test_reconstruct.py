@@ -81,6 +81,19 @@ def test_a_wrong_hard_prior_shows_in_the_residual(disc, light, images):
     settings = ReconstructionSettings(method="hard-prior", gains="none", **QUICK)
     result = reconstruct(disc.measurements(light), disc.fibers, disc.contour, disc.spectra, settings, regions=shifted)
     assert np.sqrt(np.mean(result.chi**2)) > 2
+    assert "does not explain the data" in result.remarks[-1]
+
+
+def test_fewer_wavelengths_than_maps_are_refused_or_remarked(disc, light, images):
+    settings = ReconstructionSettings(method="hard-prior", **QUICK)
+    arguments = (disc.fibers, disc.contour, disc.spectra, settings)
+    measured = disc.measurements(light)
+    two = reconstruct(measured.at_wavelengths(measured.wavelengths_nm[:2]), *arguments, regions=images[1])
+    assert any("cannot tell hbo, hbr, water apart" in remark for remark in two.remarks)
+    whole = reconstruct(measured, *arguments, regions=images[1])
+    assert not any("apart" in remark or "explain" in remark for remark in whole.remarks)
+    with pytest.raises(InputError, match="1 wavelength"):
+        reconstruct(measured.at_wavelengths(measured.wavelengths_nm[:1]), *arguments, regions=images[1])
 
 
 def test_phantom_calibration_removes_gains(disc, light, images):
