@@ -85,11 +85,13 @@ class Method(Enum):
     TIKHONOV = "tikhonov"
     SOFT_PRIOR = "soft-prior"
     HARD_PRIOR = "hard-prior"
+    ADAPTIVE = "adaptive"
 
     def label(self):
         return {
             Method.DRI: _("DRI: guided by the MRI"),
             Method.TIKHONOV: _("Tikhonov: not guided"),
+            Method.ADAPTIVE: _("Adaptive: lesion segment or MRI as far as the light agrees"),
             Method.SOFT_PRIOR: _("Soft prior: guided by the lesion segment"),
             Method.HARD_PRIOR: _("Hard prior: one value in the lesion, one around it"),
         }[self]
@@ -523,7 +525,7 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         plane = self._plane(planeNode)
         toChest = np.array([0.0, -1.0, 0.0])
         inPlane = np.linalg.norm(toChest - (toChest @ plane.normal) * plane.normal) > 0.5
-        contour = self._contour(volumeNode, plane, bodyThreshold)
+        contour = self._contour(self._body(volumeNode, bodyThreshold), plane)
         fibers = fibers_on_contour(contour, plane, count, toChest if inPlane else None)
         labels = [str(n + 1) for n in range(count)]
         if optodesNode is None:
@@ -567,7 +569,7 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
             lesion.with_array(labels, "tissues"),
             {n: BREAST_TISSUES[name] for n, name in enumerate(names)},
             plane,
-            self._contour(volumeNode, plane, bodyThreshold),
+            self._contour(self._body(volumeNode, bodyThreshold), plane),
             self._fibers(optodesNode),
             load_spectra(WAVELENGTHS_NM),
             noise=noise,
@@ -627,7 +629,8 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         image = volume_from_node(volumeNode, "MRI")
         lesion = None if segmentationNode is None else mask_from_segment(segmentationNode, segmentId, volumeNode)
         plane, fibers = self._plane(planeNode), self._fibers(optodesNode)
-        contour = self._contour(volumeNode, plane, bodyThreshold)
+        body = self._body(volumeNode, bodyThreshold)
+        contour = self._contour(body, plane)
         if lesion is not None:
             lesion_in_plane(lesion, slice_grid(plane, even_polygon(contour.samples[1], 1.0)))
         result = reconstruct(
@@ -642,6 +645,9 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
             regions=lesion,
             progress=portion(progress, 0.05, 1.0),
         )
+        if body.array.all():
+            remark = f"'{image.name}' shows no air: its edge was taken for the breast's outline."
+            result = replace(result, remarks=(*result.remarks, remark))
         contrast = [] if lesion is None else contrast_table(result, lesion)
         grid = image_grid(result)
         images = sample_on_grid(result, grid)
@@ -784,13 +790,18 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
 
         return plane_from_matrix(slice_to_ras(planeNode))
 
-    def _contour(self, volumeNode, plane, bodyThreshold):
-        """Return the breast's outline; the threshold between air and body follows from the image if it is None."""
+    def _body(self, volumeNode, threshold):
+        """Return the breast's mask; the threshold between air and body follows from the image if it is None."""
         from BreastBiomarkersLib.inslicer.nodes import volume_from_node
-        from NIRSTReconstructionLib.meshing import spline_contour
-        from NIRSTReconstructionLib.plane import body_contour, body_mask
+        from NIRSTReconstructionLib.plane import body_mask
 
-        return spline_contour(body_contour(body_mask(volume_from_node(volumeNode, "MRI"), bodyThreshold), plane))
+        return body_mask(volume_from_node(volumeNode, "MRI"), threshold)
+
+    def _contour(self, body, plane):
+        from NIRSTReconstructionLib.meshing import spline_contour
+        from NIRSTReconstructionLib.plane import body_contour
+
+        return spline_contour(body_contour(body, plane))
 
     def _fibers(self, optodesNode):
         from BreastBiomarkersLib.inslicer.nodes import points_from_node

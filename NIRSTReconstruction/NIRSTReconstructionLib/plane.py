@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,8 @@ OUT_OF_PLANE_WARNING_MM = 3.0
 """Root-mean-square distance of the fibers from their plane above which the result carries a warning."""
 MAX_PIXELS = 4_000_000
 _POINTS_AT_ONCE = 4096
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -325,7 +328,8 @@ def body_mask(volume: Volume, threshold: float | None = None) -> Volume:
         Gray value between air and body. By default the edge is where the image, smoothed by 1 mm, reaches half of what
         is bright beside it; fat that is suppressed to just above the noise counts as body where the image, smoothed by
         3 mm, is brighter than `AIR_NOISES` standard deviations above air (and 6 mm inside that: the smoothing's reach).
-        Images cropped inside the body hold no air: give 0 for them.
+        Where the most frequent value is no darker than `NO_AIR_SHARE` of the bright tissue the image is taken to be
+        cropped inside the body: all of it is body, with a warning in the log; a threshold of 0 says the same.
 
     Returns
     -------
@@ -344,11 +348,12 @@ def body_mask(volume: Volume, threshold: float | None = None) -> Volume:
     if threshold is not None:
         inside = sharp > threshold
     else:
-        faint = ndimage.gaussian_filter(array, 3.0 / volume.spacing)
         air = _air(sharp)
-        framed = np.pad(sharp > air.limit, 1, mode="edge")  # beyond the image is air, unless the body reaches its edge
-        framed[1:-1, 1:-1, 1:-1] = faint > _air(faint).limit
-        inside = ndimage.distance_transform_edt(framed, volume.spacing)[1:-1, 1:-1, 1:-1] > 6.0
+        if air.limit > NO_AIR_SHARE * np.percentile(sharp, 99):
+            _log.warning("'%s' shows no air: its edge stands for the skin.", volume.name)
+            return volume.with_array(np.ones(volume.shape, dtype=bool), f"{volume.name} body")
+        faint = ndimage.gaussian_filter(array, 3.0 / volume.spacing)
+        inside = ndimage.distance_transform_edt(faint > _air(faint).limit, volume.spacing) > 6.0
         beside = ndimage.maximum_filter(sharp, np.maximum(np.round(8.0 / volume.spacing), 1).astype(int))
         inside |= (sharp > air.limit) & (sharp > (air.mode + beside) / 2)
     if not inside.any():
@@ -364,6 +369,9 @@ def body_mask(volume: Volume, threshold: float | None = None) -> Volume:
         body = _edge_halfway(array, body, volume.spacing)
     return volume.with_array(body, f"{volume.name} body")
 
+
+NO_AIR_SHARE = 0.5
+"""Of the 99th percentile; 22 breast, sarcoma and synthetic images with air stay below 0.31, a crop inside has 0.71."""
 
 AIR_NOISES = 5.0
 """Standard deviations above the air's mode from which a voxel counts as body."""

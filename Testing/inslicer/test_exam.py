@@ -151,6 +151,13 @@ def test_own_files_that_show_no_air(small_case):
     assert not [name for name in names if ".nrrd " in name or ".nrrd.nrrd" in name]
 
 
+def test_methods_are_those_of_the_library():
+    from BreastBiomarkersLib.cli import LIGHT_METHODS
+    from NIRSTReconstructionLib.reconstruct import METHODS
+
+    assert LIGHT_METHODS == METHODS
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -163,6 +170,7 @@ def test_own_files_that_show_no_air(small_case):
         (["--image", "post.nrrd", "--points", "five.mrk.json"], "exactly six"),
         (["--image", "post.nrrd", "--points", "points.mrk.json", "--pre", "other-grid.nrrd"], "grid"),
         (["--image", "empty.nrrd", "--points", "points.mrk.json"], "empty"),
+        (["--settings", "nope"], "no preset"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(small_case, arguments, message):

@@ -122,6 +122,7 @@ def run_exam(
         If a file cannot be used; nothing is written then.
     """
     files.check()
+    logics.radiomics.settings(radiomics_settings)  # refuse what is wrong before the long work
     started = time.perf_counter()
     exam = _load(files, logics, portion(progress, 0.0, 0.2))
     segmented = logics.weak_segment.segment(
