@@ -36,7 +36,7 @@ NO_CONTRAST = 0.15
 """Lesion contrasts (ratio - 1) below this are not worth a test of where they come from."""
 Z_95 = 1.959964
 
-_MRI_METHODS = ("dri", "soft-prior", "hard-prior")
+_WITHOUT_MRI = ("tikhonov",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +196,7 @@ def assess_trust(
         checks.append(Check("MRI swap", NOT_ASSESSED, "no lesion was given whose contrast could be compared"))
     else:
         contrasts[method] = lesion_contrast(reconstruction, lesion)
-        others = _other_methods(case, lesion, method)
+        others = _other_methods(case, method)
         for n, other in enumerate(others):
             again = replace(case, regions=case.regions if case.regions is not None else lesion)
             settings = replace(reconstruction.settings, method=other, prior_sd=None)
@@ -208,7 +208,7 @@ def assess_trust(
         checks.append(_check_agreement(contrasts))
         if method != "hard-prior" and "hard-prior" in contrasts:
             checks.append(_check_structure(contrasts["hard-prior"]["chi"]))
-        if method in _MRI_METHODS:
+        if method not in _WITHOUT_MRI:
             part = portion(progress, len(others) / (len(others) + 1), 1.0)
             checks.append(_check_swap(reconstruction, case, lesion, contrasts, part))
         else:
@@ -477,7 +477,7 @@ def _check_uncertainty(reconstruction: Reconstruction, lesion: Volume | None) ->
     return Check("uncertainty", light, f"{what} is known to +-{margin:.0%} (95 %, noise and prior)")
 
 
-def _other_methods(case: Case, lesion: Volume, method: str) -> list[str]:
+def _other_methods(case: Case, method: str) -> list[str]:
     """Return the methods to compare with: one without MRI, DRI where there is an image, hard prior for the lesion."""
     others = ["tikhonov", *(["dri"] if case.images else []), "hard-prior"]
     return [other for other in others if other != method]
