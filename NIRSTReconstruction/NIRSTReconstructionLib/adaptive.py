@@ -26,6 +26,7 @@ from NIRSTReconstructionLib.gauss_newton import (
     gauss_newton,
     whitened_jacobian,
 )
+from NIRSTReconstructionLib.lesion_shape import EllipseBasis, ellipse_of, fit_ellipses
 from NIRSTReconstructionLib.plane import Plane, SliceGrid
 from NIRSTReconstructionLib.region_field import (
     FIELD_STRENGTHS,
@@ -42,8 +43,8 @@ NEEDED_EVIDENCE = 6.0
 """Log marginal likelihood that a field must gain over none (a factor of 400) before it is added to regions."""
 WORTH_KEEPING = 0.7
 """Regions found in the light stay beside a field if they lower the residual to this share."""
-OUTLINE_LEVELS = (0.3, 0.4, 0.5, 0.6, 0.7)
-"""Shares of the field's peak at which a lesion that the MRI does not show is outlined."""
+PEAK_SHARE = 0.5
+"""Share of the field's peak above which a lesion that the MRI does not show is looked for."""
 SMALLEST_LESION_MM2 = 30.0
 MAX_DISCOVERED = 3
 SPOT_DEVIATIONS = 5.0
@@ -215,86 +216,64 @@ def fit_adaptively(
     strength, evidence = problem.field_strength(expansion, hard)
     if evidence < NEEDED_EVIDENCE:
         why = f"Regions alone explain the light (residual {chi:.2f} of the noise)."
-        return _of_regions(regions, hard, why, segmentation)
-    field = problem.fit_field(expansion, strength, hard, portion(progress, 0.35, 0.65))
-
-    found = _regions_in_the_light(problem, regions, mesh_basis, field, expansion, strength, grid, body, progress)
-    if found is not None and found.fit.history[-1]["chi"] < ACCEPTED_CHI:
-        why = (
-            f"The MRI's regions leave {chi:.2f} of the noise; with {found.count} found in the light it is "
-            f"{found.fit.history[-1]['chi']:.2f}."
-        )
-        return _of_regions(found.basis, found.fit, why, found.labels)
-    added = ""
-    if found is not None and found.fit.history[-1]["chi"] < WORTH_KEEPING * chi:
-        expansion = region_field(found.basis, mesh_basis)
-        strength, _ = problem.field_strength(expansion, found.fit)
-        field = problem.fit_field(expansion, strength, found.fit, portion(progress, 0.85, 1.0))
-        added = f" {found.count} region(s) found in the light and"
-    else:
-        found = None
+        return AdaptiveResult(regions, hard.coefficients, hard.covariance, hard, why, segmentation)
+    field = problem.fit_field(expansion, strength, hard, portion(progress, 0.35, 0.6))
+    begin = _peaks_of_the_field(problem, regions, mesh_basis, hard, field, expansion, strength, grid, body)
+    if begin is not None:
+        outlined, fit = fit_ellipses(model, measured, space, start, parameters, *begin, portion(progress, 0.6, 0.8))
+        left, K = fit.history[-1]["chi"], len(outlined.shapes)
+        numbers = np.zeros(body.size, dtype=np.int16)
+        numbers[body] = outlined.numbers_at(grid.points_mm[body])
+        labels = grid.volume(numbers, "regions of MRI and light")
+        if left <= ACCEPTED_CHI:
+            why = f"The MRI's regions leave {chi:.2f} of the noise; with {K} found in the light it is {left:.2f}."
+            return AdaptiveResult(outlined, fit.coefficients, fit.covariance, fit, why, labels)
+        if left < WORTH_KEEPING * chi:
+            expansion, hard, segmentation = region_field(outlined, mesh_basis), fit, labels
+            strength, _ = problem.field_strength(expansion, hard)
+            field = problem.fit_field(expansion, strength, hard, portion(progress, 0.8, 1.0))
+    added = expansion.basis.first.count - regions.count
+    found = f" {added} region(s) found in the light and" if added else ""
     why = (
-        f"The MRI's regions leave {chi:.2f} of the noise;{added} a smooth field of {strength:.0%} of the bulk were "
+        f"The MRI's regions leave {chi:.2f} of the noise;{found} a smooth field of {strength:.0%} of the bulk were "
         f"added, and {field.history[-1]['chi']:.2f} is left."
     )
     T = expansion.transform(strength)
     wide = np.kron(np.eye(len(parameters)), T)
     covariance = wide @ field.covariance @ wide.T
-    labels = segmentation if found is None else found.labels
-    return AdaptiveResult(expansion.basis, field.coefficients @ T.T, covariance, field, why, labels)
+    return AdaptiveResult(expansion.basis, field.coefficients @ T.T, covariance, field, why, segmentation)
 
 
-@dataclass(frozen=True, eq=False)
-class _Found:
-    """Regions outlined in the field, and their fit without a field."""
-
-    basis: RegionBasis
-    fit: GaussNewtonResult
-    labels: Volume
-    count: int
-
-
-def _of_regions(basis: Basis, fit: GaussNewtonResult, why: str, labels: Volume) -> AdaptiveResult:
-    return AdaptiveResult(basis, fit.coefficients, fit.covariance, fit, why, labels)
-
-
-def _regions_in_the_light(
+def _peaks_of_the_field(
     problem: _Problem,
     regions: RegionBasis,
     mesh_basis: MeshBasis,
+    hard: GaussNewtonResult,
     field: GaussNewtonResult,
     expansion: RegionField,
     strength: float,
     grid: SliceGrid,
     body: NDArray[np.bool_],
-    progress: Progress,
-) -> _Found | None:
-    """Return the regions outlined at the level of the field whose fit leaves least unexplained; None without a peak."""
+) -> tuple[EllipseBasis, NDArray[np.float64]] | None:
+    """Return circles where the field changes the absorption by at least half its peak, with values; None without."""
     points = grid.points_mm[body]
     nodes = (field.coefficients @ expansion.transform(strength).T)[:, regions.count :]
-    spectra = problem.model.spectra
+    at_pixels = mesh_basis.at(points) @ nodes.T  # (pixels, P)
+    extinction = problem.model.spectra.extinction
     rows = [MAP_NAMES.index(name) for name in problem.parameters]
-    absorbed = problem.scale * np.array([spectra.extinction[:, r].mean() if r < 4 else 0.0 for r in rows])
-    change = np.zeros(body.size)  # of the absorption, as a share
-    change[body] = mesh_basis.at(points) @ (absorbed @ nodes / absorbed.sum())
-    sign = 1.0 if change.max() >= -change.min() else -1.0
-    known = np.zeros(body.size, dtype=np.int64)
-    known[body] = regions.number_at(points)
-
-    best: _Found | None = None
-    for n, level in enumerate(OUTLINE_LEVELS):
-        progress(0.65 + 0.2 * n / len(OUTLINE_LEVELS), "outlining what the MRI does not show")
-        outlined, count = ndimage.label((sign * change >= level * (sign * change).max()).reshape(grid.shape))
-        sizes = np.bincount(outlined.ravel(), minlength=count + 1)[1:] * grid.pixel_mm**2
-        chosen = [int(k) + 1 for k in np.argsort(sizes)[::-1][:MAX_DISCOVERED] if sizes[k] >= SMALLEST_LESION_MM2]
-        if not chosen:
-            continue
-        numbers = known.copy()
-        for k, component in enumerate(chosen):
-            numbers[outlined.ravel() == component] = regions.count + k
-        labels = grid.volume(numbers.astype(np.int16), "regions of MRI and light")
-        basis = RegionBasis(labels, grid.plane, problem.points_mm)
-        fit = problem.fit_regions(basis)
-        if best is None or fit.history[-1]["chi"] < best.fit.history[-1]["chi"]:
-            best = _Found(basis, fit, labels, len(chosen))
-    return best
+    absorbed = problem.scale * np.array([extinction[:, r].mean() if r < 4 else 0.0 for r in rows])
+    change = np.zeros(body.size)
+    change[body] = at_pixels @ absorbed / absorbed.sum()
+    peak = change[np.abs(change).argmax()]
+    components, count = ndimage.label((change / peak >= PEAK_SHARE).reshape(grid.shape))
+    sizes = np.bincount(components.ravel(), minlength=count + 1)[1:] * grid.pixel_mm**2
+    largest = [int(k) + 1 for k in np.argsort(sizes)[::-1][:MAX_DISCOVERED] if sizes[k] >= SMALLEST_LESION_MM2]
+    if not largest:
+        return None
+    shapes, values = [], []
+    for component in largest:
+        inside = components.ravel() == component
+        shapes.append(ellipse_of(grid.points_mm[inside], sizes[component - 1]))
+        around = hard.coefficients[:, np.bincount(regions.number_at(grid.points_mm[inside])).argmax()]
+        values.append(np.maximum(around + at_pixels[inside[body]].mean(axis=0), 0.1))
+    return EllipseBasis(regions, np.array(shapes)), np.column_stack([hard.coefficients, *values])
