@@ -25,6 +25,7 @@ from slicer.ScriptedLoadableModule import (
 )
 from WeakSegmentLib.settings import PublishedSettings, RandomWalkSettings
 
+SURFACE_DELAY_MS = 300  # after the last live update
 Markups = slicer.vtkMRMLMarkupsNode
 POINT_EVENTS = (
     Markups.PointModifiedEvent,
@@ -96,6 +97,7 @@ class WeakSegmentParameterNode:
 
     image: vtkMRMLScalarVolumeNode
     preContrast: vtkMRMLScalarVolumeNode
+    late: vtkMRMLScalarVolumeNode  # last post-contrast image, for the kinetics
     points: vtkMRMLMarkupsFiducialNode
     output: vtkMRMLSegmentationNode
     live: bool = False
@@ -121,6 +123,7 @@ class WeakSegmentWidget(ModulePanel):
         super().setup()
         self.logic = WeakSegmentLogic()
         self.following = LatestWins(self.onAnswer, self.onLiveError)
+        self.measuring = LatestWins(self.onMeasured, self.onNotMeasured)
         self.forget()
         self._problem = ""
         self._dragging = False
@@ -137,6 +140,15 @@ class WeakSegmentWidget(ModulePanel):
         ui.clearClicksButton.connect("clicked()", self.onClearClicks)
         ui.undoButton.connect("clicked()", self.onUndo)
         ui.redoButton.connect("clicked()", self.onRedo)
+        ui.findPhasesButton.connect("clicked()", self.onFindPhases)
+        ui.tableButton.connect("clicked()", self.onTable)
+        ui.distanceButton.connect("clicked()", self.onDistanceSurface)
+        ui.scoreButton.connect("clicked()", self.onScoreMap)
+        ui.jitterButton.connect("clicked()", self.onJitterBand)
+        ui.show3DButton.connect("clicked(bool)", self.onShow3D)
+        ui.editorButton.connect("clicked()", self.onSegmentEditor)
+        ui.nirstButton.connect("clicked()", self.onNirst)
+        ui.radiomicsButton.connect("clicked()", self.onRadiomics)
         ui.referenceSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onReferenceSelected)
         ui.referenceSelector.connect("currentSegmentChanged(QString)", self.onReferenceSelected)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded)
@@ -144,8 +156,8 @@ class WeakSegmentWidget(ModulePanel):
         self.bind()
 
     def cleanup(self):
-        if self.following is not None:
-            self.following.close()
+        for background in (self.following, self.measuring):
+            background.close()
         super().cleanup()
 
     def exit(self):
@@ -156,18 +168,22 @@ class WeakSegmentWidget(ModulePanel):
     def defaults(self):
         p = self.parameters
         if p.image is None:
+            self.choose(self.logic.phasesByName())
+        if p.image is None:
             p.image = suggested_volume()
         if p.output is None and p.points is not None:  # a run may have ended while the panel was hidden
             p.output = self.logic.lesion(p.points).segments()[0]
 
     def forget(self):
         self.following.cancel()
+        self.measuring.cancel()
         self.logic.forget()
         self._asked = {}  # what each lesion's segment was last asked to follow, by id of its points
         self._texts = {}  # what to say of each lesion, by id of its points
         self._question = self._step = None
-        self._rows = self._scored = None
-        self.ui.resultLabel.text = ""
+        self._make3D = False  # surfaces are to be made when live updates pause
+        self._rows = self._measured = None
+        self.ui.resultLabel.text = self.ui.measuresLabel.text = ""
 
     def refresh(self, caller=None, event=None):
         if not self._writing:
@@ -190,7 +206,7 @@ class WeakSegmentWidget(ModulePanel):
         wanted += [(node, moved) for node in (p.image, p.points)]
         segmentations = {p.output, p.reference, *(lesion.segments()[0] for lesion in lesions)} - {None}
         wanted += [(node.GetSegmentation(), event) for node in segmentations for event in SEGMENT_EVENTS]
-        return [*wanted, (p.image, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent)]
+        return wanted + [(node, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent) for node in self.images()]
 
     def update(self):
         p = self.parameters
@@ -209,8 +225,9 @@ class WeakSegmentWidget(ModulePanel):
         self.ui.redoButton.enabled = self.logic.canRedo() and not self.job.running
         self.ui.resultLabel.text = "" if p.points is None else self._texts.get(p.points.GetID(), "")
         self.showReference()
+        self.showOnward()
         self.follow()
-        qt.QTimer.singleShot(0, self.showScores)  # one change of a segment makes many events
+        self.measure()
 
     # Lesions
 
@@ -386,6 +403,10 @@ class WeakSegmentWidget(ModulePanel):
 
     def onAnswer(self, answer):
         question = self._question
+        shown3D = question.segmentation_node is not None and self.logic.is3DShown(question.segmentation_node)
+        if shown3D:  # each write would make the surfaces anew, which takes long
+            self.logic.show3D(question.segmentation_node, False)
+            self._make3D = True
         self._writing = True  # writing makes many events; the panel catches up once
         try:
             done = self.logic.write(question, answer, replacing=self._step)
@@ -399,6 +420,15 @@ class WeakSegmentWidget(ModulePanel):
         self._question = question._replace(segmentation_node=done.segmentationNode)
         text = describe(done.result)
         self.show(question.lesion.points_node, done, text if answer.final else text + " " + _("(preview)"))
+        if answer.final and self._make3D:
+            qt.QTimer.singleShot(SURFACE_DELAY_MS, self.make3DAgain)
+
+    def make3DAgain(self):
+        """Make the surfaces that were dropped for live updates, unless the next one is under way."""
+        node = self.segment()[0] if self.parameters is not None else None
+        if self._make3D and node is not None and not self.following.busy:
+            self._make3D = False
+            self.logic.show3D(node)
 
     def onLiveError(self, error):
         if not isinstance(error, InputError):
@@ -453,27 +483,107 @@ class WeakSegmentWidget(ModulePanel):
             selector.setCurrentSegmentID(p.referenceSegmentId)
             selector.blockSignals(wasBlocked)
 
-    def showScores(self):
-        from BreastBiomarkersLib.inslicer.nodes import segment_version
+    # Measures
 
+    def images(self):
         p = self.parameters
-        if p is None or self.job.running:
-            return  # the panel was hidden or closed meanwhile, or a run is writing
-        segment = (None, "") if p.points is None else self.logic.lesion(p.points).segment()
-        pair = (*segment, p.reference, p.referenceSegmentId, p.image)
-        compared = (*pair, segment_version(*pair[:2]), segment_version(*pair[2:4]))
-        if compared == self._scored:
+        return [node for node in (p.image, p.preContrast, p.late) if node is not None]
+
+    def segment(self):
+        """Return segmentation node and segment id of the selected lesion; None and nothing where there is none."""
+        p = self.parameters
+        return (None, "") if p.points is None else self.logic.lesion(p.points).segment()
+
+    def measurable(self):
+        """Return the arguments of the logic's `measure`."""
+        p = self.parameters
+        return (p.image, *self.segment(), p.preContrast, p.late, p.reference, p.referenceSegmentId)
+
+    def measure(self):
+        if self.job.running:
             return
-        self._scored = compared
-        if p.reference is None or not p.referenceSegmentId:
-            self.ui.scoresLabel.text = _("Choose a reference segment.")
-        elif segment[0] is None:
-            self.ui.scoresLabel.text = _("Press Apply to make a segment to compare.")
-        else:
-            try:
-                self.ui.scoresLabel.text = describeScores(self.logic.compare(*pair))
-            except InputError as error:
-                self.ui.scoresLabel.text = str(error)
+        now = (*self.measurable(), *self.logic.versions(*self.measurable()))
+        if now == self._measured:
+            return
+        self._measured = now
+        inputs, logic = self.measurable(), self.logic
+        if inputs[0] is None or inputs[1] is None:
+            self.measuring.cancel()
+            self.ui.measuresLabel.text = _("Press Apply, or turn Live on, to make a segment to measure.")
+            return
+
+        def prepare():
+            plain = logic.measurable(*inputs)
+            return lambda progress: [plain.measure()]
+
+        self.measuring.request(prepare)
+
+    def onMeasured(self, found):
+        self.ui.measuresLabel.text = describeMeasures(found)
+
+    def onNotMeasured(self, error):
+        if not isinstance(error, InputError):
+            logging.error("Measuring failed", exc_info=error)
+        self.ui.measuresLabel.text = str(error)
+
+    def onFindPhases(self):
+        with showing_errors(_("The phases were not found.")):
+            self.choose(self.logic.findPhases())
+
+    def choose(self, phases):
+        if phases is not None:
+            with slicer.util.NodeModify(self.parameters):
+                self.parameters.image, self.parameters.preContrast, self.parameters.late = phases
+
+    def onTable(self):
+        p = self.parameters
+        with showing_errors(_("No table was made.")):
+            self.logic.measureAll(p.image, p.preContrast, p.late, p.reference, p.referenceSegmentId)
+
+    def onDistanceSurface(self):
+        p = self.parameters
+        with showing_errors(_("No surface was made.")):
+            self.logic.distanceSurface(p.image, p.points, p.reference, p.referenceSegmentId)
+
+    def onScoreMap(self):
+        self.makeMap(self.logic.scoreMap, _("No score map was made."))
+
+    def onJitterBand(self):
+        self.makeMap(self.logic.jitterBand, _("No jitter band was made."))
+
+    def makeMap(self, make, message):
+        self.following.cancel()
+        inputs, settings = self.question()
+        self.job.toggle(lambda: self.run(lambda progress: make(*inputs, progress=progress, **settings), message))
+
+    # Onward
+
+    def showOnward(self):
+        there = self.segment()[0] is not None and not self.job.running
+        for name in ("editorButton", "nirstButton", "radiomicsButton", "show3DButton"):
+            getattr(self.ui, name).enabled = there
+        self.ui.tableButton.enabled = any(row.volume_ml is not None for row in self._rows) and not self.job.running
+        self.ui.distanceButton.enabled = there and bool(self.parameters.referenceSegmentId)
+        for name in ("scoreButton", "jitterButton"):
+            getattr(self.ui, name).enabled = not self._problem and not self.job.running
+        self.ui.show3DButton.setChecked(there and self.logic.is3DShown(self.segment()[0]))
+
+    def onShow3D(self, shown):
+        self._make3D = False
+        self.logic.show3D(self.segment()[0], shown)
+
+    def onSegmentEditor(self):
+        self.handOn("SegmentEditor")
+
+    def onNirst(self):
+        self.handOn("NIRSTReconstruction")
+
+    def onRadiomics(self):
+        self.handOn("RadiomicsPanel")
+
+    def handOn(self, module):
+        with showing_errors(_("{module} did not take the segment.").format(module=module)):
+            self.logic.handOn(module, self.parameters.image, *self.segment())
 
 
 def describe(result):
@@ -486,14 +596,25 @@ def describe(result):
     return text
 
 
-def describeScores(scores):
-    """Return the read-out of a comparison with a reference."""
-    lines = [_("Dice {dice:.3f}, Jaccard {jaccard:.3f}").format(dice=scores.dice, jaccard=scores.jaccard)]
-    if scores.hd95_mm is not None:
-        distances = _("Surfaces {mean:.1f} mm apart on average, 95 % Hausdorff {hd95:.1f} mm")
-        lines.append(distances.format(hd95=scores.hd95_mm, mean=scores.surface_distance_mm))
-    volumes = _("Volume {volume:.2f} ml, reference {reference:.2f} ml")
-    lines.append(volumes.format(volume=scores.volume_ml, reference=scores.reference_ml))
+def describeMeasures(found):
+    """Return the read-out of a lesion's measures."""
+    size, kinetics, agreement = found.diameters, found.kinetics, found.agreement
+    text = _("Volume {volume:.2f} ml. Longest diameter {longest:.1f} mm; in a slice {long:.1f} x {short:.1f} mm.")
+    lines = [text.format(volume=found.volume_ml, longest=size.longest, long=size.in_plane, short=size.perpendicular)]
+    if kinetics is not None:
+        early, late = kinetics.initial_enhancement_percent, kinetics.late_change_percent
+        line = _("Initial enhancement {early:.0f} % ({kind})").format(early=early, kind=kinetics.initial_class)
+        if late is not None:
+            line += _(", late change {late:+.0f} % ({kind})").format(late=late, kind=kinetics.late_class)
+        if kinetics.ser is not None:
+            line += _(", SER {ser:.2f}").format(ser=kinetics.ser)
+        lines.append(line + ".")
+    if agreement is not None:
+        line = _("Dice {dice:.3f}, Jaccard {jaccard:.3f}").format(dice=agreement.dice, jaccard=agreement.jaccard)
+        if agreement.hd95_mm is not None:
+            distances = _("; surfaces {mean:.1f} mm apart on average, 95 % Hausdorff {hd95:.1f} mm")
+            line += distances.format(hd95=agreement.hd95_mm, mean=agreement.surface_distance_mm)
+        lines.append(line + _("; reference {volume:.2f} ml.").format(volume=agreement.reference_ml))
     return "\n".join(lines)
 
 
@@ -524,11 +645,13 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
 
     def __init__(self, parent=None):
         from WeakSegmentLib.inslicer.lesions import VolumeMeter
+        from WeakSegmentLib.inslicer.measuring import MeasureReader
         from WeakSegmentLib.inslicer.updates import Updates
 
         ScriptedLoadableModuleLogic.__init__(self, parent)
         self._updates = Updates()
         self._meter = VolumeMeter()
+        self._reader = MeasureReader()
 
     def getParameterNode(self):
         return WeakSegmentParameterNode(super().getParameterNode())
@@ -536,6 +659,7 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
     def forget(self):
         """Drop what is kept from the scene: it is being closed."""
         self._updates.forget()
+        self._reader.forget()
 
     # Lesions
 
@@ -673,6 +797,115 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
         """Make the update again that was taken back last."""
         return self._updates.redo()
 
+    # Phases of a contrast-enhanced exam
+
+    def phasesByName(self):
+        """Return first post-contrast, pre-contrast and last post-contrast image if the names tell, else None."""
+        from WeakSegmentLib.inslicer.exam_phases import phases_by_name
+
+        return phases_by_name()
+
+    def findPhases(self):
+        """Return the same three; if names do not tell they are taken out of the only image sequence."""
+        from WeakSegmentLib.inslicer.exam_phases import find_phases
+
+        return find_phases()
+
+    # Measures
+
+    def measurable(
+        self,
+        volumeNode,
+        segmentationNode,
+        segmentId,
+        preContrastNode=None,
+        lateNode=None,
+        referenceNode=None,
+        referenceSegmentId="",
+    ):
+        """Return copies of what `measure` needs; its own `measure` may run in a thread."""
+        reference = (referenceNode, referenceSegmentId) if referenceNode is not None and referenceSegmentId else None
+        phases = () if preContrastNode is None or lateNode is None else (preContrastNode, volumeNode, lateNode)
+        return self._reader.read(volumeNode, (segmentationNode, segmentId), reference, phases)
+
+    def measure(self, *inputs):
+        """Return volume, diameters, kinetics and agreement of a segment; arguments as for `measurable`."""
+        return self.measurable(*inputs).measure()
+
+    def versions(self, *inputs):
+        """Return a value that changes whenever what is measured does; arguments as for `measurable`."""
+        from BreastBiomarkersLib.inslicer.nodes import segment_version
+
+        volumeNode, segmentationNode, segmentId, preNode, lateNode, referenceNode, referenceId = inputs
+        images = [node.GetImageData().GetMTime() for node in (volumeNode, preNode, lateNode) if hasImage(node)]
+        return (*images, segment_version(segmentationNode, segmentId), segment_version(referenceNode, referenceId))
+
+    def measureAll(
+        self, volumeNode, preContrastNode=None, lateNode=None, referenceNode=None, referenceSegmentId="", tableNode=None
+    ):
+        """Return a table with a line for each lesion that has a segment."""
+        from WeakSegmentLib.inslicer.outputs import measures_to_table
+
+        more = (preContrastNode, lateNode, referenceNode, referenceSegmentId)
+        found = [(lesion.name, *lesion.segment()) for lesion in self.lesions()]
+        rows = [(name, self.measure(volumeNode, node, segmentId, *more)) for name, node, segmentId in found if node]
+        if not rows:
+            raise InputError("No lesion has a segment yet. Press Apply first.")
+        return measures_to_table(rows, {"Image": volumeNode.GetName()}, tableNode)
+
+    def distanceSurface(self, volumeNode, pointsNode, referenceNode, referenceSegmentId):
+        """Return a model of the lesion's surface, colored by the distance to that of a reference segment."""
+        from WeakSegmentLib.inslicer.outputs import surface_to_model
+        from WeakSegmentLib.surfaces import distance_surface
+
+        lesion = self.lesion(pointsNode)
+        found = self._reader.read(volumeNode, lesion.segment(), (referenceNode, referenceSegmentId))
+        return surface_to_model(lesion, distance_surface(found.mask, found.reference), lesion.segment()[0])
+
+    def scoreMap(self, *inputs, progress=ignore_progress, **settings):
+        """Return a volume with the score of the random walk; arguments as for `segment`. It is no probability."""
+        from WeakSegmentLib.inslicer.outputs import map_to_node
+        from WeakSegmentLib.inslicer.updates import final_answer
+
+        question = self.ask(*inputs, **settings)
+        score = final_answer(question.inputs, progress).result.score
+        return map_to_node(question.lesion, "scoreMap", "random-walk score", score, question.volume_node)
+
+    def jitterBand(self, *inputs, progress=ignore_progress, **settings):
+        """Return a volume with the share of runs, with moved points, in which a voxel is lesion; as for `segment`."""
+        from WeakSegmentLib.inslicer.outputs import map_to_node
+        from WeakSegmentLib.stability import jitter_agreement
+
+        question = self.ask(*inputs, **settings)
+        volume, points, pre, clicks, others, chosen = question.inputs
+        share = jitter_agreement(volume, points, chosen, pre, clicks, others, progress=progress)
+        return map_to_node(
+            question.lesion, "jitterBand", "share of runs with moved points", share, question.volume_node
+        )
+
+    # Onward
+
+    def is3DShown(self, segmentationNode):
+        return segmentationNode.GetSegmentation().ContainsRepresentation("Closed surface")
+
+    def show3D(self, segmentationNode, shown=True):
+        """Show a segmentation as surfaces in the 3D views, or no longer."""
+        if shown:
+            segmentationNode.CreateClosedSurfaceRepresentation()
+            segmentationNode.GetDisplayNode().SetVisibility3D(True)
+        else:
+            segmentationNode.RemoveClosedSurfaceRepresentation()
+
+    def handOn(self, module, volumeNode, segmentationNode, segmentId):
+        """Choose a segment in SegmentEditor, NIRSTReconstruction or RadiomicsPanel, and go there."""
+        from WeakSegmentLib.inslicer.outputs import hand_to_module, hand_to_segment_editor, show_module
+
+        if module == "SegmentEditor":
+            hand_to_segment_editor(volumeNode, segmentationNode, segmentId)
+        else:
+            hand_to_module(module, volumeNode, segmentationNode, segmentId)
+        show_module(module)
+
     def compare(self, segmentationNode, segmentId, referenceSegmentationNode, referenceSegmentId, volumeNode):
         """Return the agreement of two segments on the grid of the volume."""
         from BreastBiomarkersLib.inslicer.nodes import mask_from_segment
@@ -706,6 +939,10 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
             tissueNode=labels_to_node(case.tissue, {t.value: t.name.lower() for t in Tissue}),
             parameters=case.parameters,
         )
+
+
+def hasImage(volumeNode):
+    return volumeNode is not None and volumeNode.GetImageData() is not None
 
 
 class WeakSegmentTest(ScriptedLoadableModuleTest):

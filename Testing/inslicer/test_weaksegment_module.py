@@ -97,6 +97,37 @@ def test_nothing_of_a_closed_scene_is_kept(host, cases):
     assert sorted(freed) == ["image", "output", "points", "reference"]
 
 
+def test_reload_during_a_live_update(host, cases):
+    widget = cases.live_panel()
+    cases.drag(widget.parameters.points, 0, (-2, 0, 0))
+    host.wait_until(lambda: widget.following._thread is not None, 10)
+    thread = widget.following._thread
+    again = host.reload("WeakSegment")
+    assert not widget.following.busy
+    host.wait_until(lambda: not thread.is_alive(), 10)
+    before = cases.run_record(again)
+    cases.drag(again.parameters.points, 0, (-1, 0, 0))
+    cases.settle(again)
+    assert cases.run_record(again)["points_ras_mm"] != before["points_ras_mm"]
+
+
+def test_other_modules_take_the_segment(host, cases):
+    widget = cases.ready_panel()
+    widget.ui.applyButton.click()
+    p, segment = widget.parameters, cases.lesion_segment(widget)
+    with cases.shown_errors() as errors:
+        widget.ui.nirstButton.click()
+    assert "NIRSTReconstruction is not loaded" in errors[0]
+    for name in ("NIRSTReconstruction", "RadiomicsPanel"):
+        host.load_module(ROOT / name / f"{name}.py")
+    widget.ui.nirstButton.click()
+    widget.ui.radiomicsButton.click()
+    host.exit("WeakSegment")
+    nirst, radiomics = (host.enter(name).parameters for name in ("NIRSTReconstruction", "RadiomicsPanel"))
+    assert (nirst.image, nirst.segmentation, nirst.segmentId) == (p.image, p.output, segment)
+    assert (radiomics.image, radiomics.segmentation, list(radiomics.segmentIds)) == (p.image, p.output, [segment])
+
+
 def test_program_error_is_shown_with_its_place(host, cases, monkeypatch):
     widget = cases.ready_panel()
 
@@ -127,22 +158,29 @@ def test_sample_data(host):
     assert all(slicer.mrmlScene.IsNodePresent(node) for node in nodes)
 
 
-def test_reload_and_test_runs_the_cases(host, caplog):
+def test_reload_and_test_runs_the_cases(host, caplog, monkeypatch):
     import logging
 
+    from BreastBiomarkersLib.inslicer import self_test
+
+    found = self_test.source_cases("WeakSegment")
+    assert [case.__name__ for case in found] == sorted(CASE_NAMES)
+    monkeypatch.setattr(self_test, "source_cases", lambda module: found[:3])  # each of them has a test of its own here
     caplog.set_level(logging.INFO)
     test = importlib.import_module("WeakSegment").WeakSegmentTest()
     ran = []
     test.delayDisplay = lambda message, *rest: ran.append(message)
     test.runTest()
-    assert ran == sorted(CASE_NAMES)
+    assert ran == sorted(CASE_NAMES)[:3]
 
 
 def test_picture_of_the_panel(host, cases, tmp_path):
     widget = cases.ready_panel()
     truth, drawn = cases.add_truth(widget.parameters.image)
     widget.parameters.reference, widget.parameters.referenceSegmentId = truth, drawn
+    widget.parameters.late = cases.add_volume("post 2", 40, 3)
     widget.ui.applyButton.click()
+    cases.measures(widget)
     folder = Path(os.environ.get("PANEL_PICTURES", tmp_path))
     host.grab("WeakSegment", folder / "WeakSegment.png")
     assert (folder / "WeakSegment.png").stat().st_size > 10_000

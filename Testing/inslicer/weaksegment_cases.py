@@ -336,31 +336,219 @@ def case_undo_is_gone_with_its_segmentation():
     assert widget.logic.redo() is False
 
 
+def measures(widget):
+    """Return the read-out of the measures once it has caught up."""
+    slicer.app.processEvents()
+    wait_for(lambda: not widget.measuring.busy)
+    return widget.ui.measuresLabel.text
+
+
+def case_measures_are_read_out():
+    widget = ready_panel()
+    assert "Press Apply" in measures(widget)
+    widget.ui.applyButton.click()
+    text = measures(widget)
+    volume = segment_array(widget.parameters.output, lesion_segment(widget), widget.parameters.image).sum()
+    volume *= abs(np.linalg.det(ijk_to_ras()[:3, :3])) / 1000
+    assert text.startswith(f"Volume {volume:.2f} ml."), text
+    ijk = ijk_to_ras()[:3, :3]
+    longest = 2 * max(np.linalg.norm(ijk[:, n]) * RADII_IJK[n] for n in range(3))
+    stated = float(text.partition("Longest diameter ")[2].partition(" mm")[0])
+    assert abs(stated - longest) < 3, text
+    assert "enhancement" not in text
+    widget.parameters.late = add_volume("post 2", 40, 3)
+    text = measures(widget)
+    initial = float(text.partition("Initial enhancement ")[2].partition(" %")[0])
+    assert 70 < initial < 80, text  # some tissue around the lesion is in the segment
+    assert "(medium)" in text
+    assert "(washout)" in text
+    ratio = float(text.partition("SER ")[2].rstrip("."))
+    assert abs(ratio - 2.0) < 0.1, text
+    widget.parameters.late = slicer.util.addVolumeFromArray(np.zeros((3, 4, 5)), name="small")
+    assert "'small' is not on the grid of 'post'" in measures(widget)
+
+
 def case_reference_is_compared():
     widget = ready_panel()
-
-    def scores():
-        slicer.app.processEvents()
-        return widget.ui.scoresLabel.text
-
     image = widget.parameters.image
     truth, drawn = add_truth(image)
-    assert "Choose a reference" in scores()
     widget.ui.referenceSelector.setCurrentNode(truth)
     widget.ui.referenceSelector.setCurrentSegmentID(drawn)
     assert (widget.parameters.reference, widget.parameters.referenceSegmentId) == (truth, drawn)
-    assert "Press Apply" in scores()
+    assert "Press Apply" in measures(widget)
     widget.ui.applyButton.click()
     p = widget.parameters
     expected = dice(segment_array(p.output, lesion_segment(widget), image), inside_lesion())
-    assert f"Dice {expected:.3f}" in scores(), scores()
-    assert "Hausdorff" in scores()
+    assert f"Dice {expected:.3f}" in measures(widget), measures(widget)
+    assert "Hausdorff" in measures(widget)
     slicer.util.updateSegmentBinaryLabelmapFromArray(
         inside_lesion().astype(np.uint8), p.output, lesion_segment(widget), image
     )
-    assert "Dice 1.000" in scores(), "an edited segment is compared again"
+    assert "Dice 1.000" in measures(widget), "an edited segment is compared again"
+    slicer.util.updateSegmentBinaryLabelmapFromArray(np.zeros(SIZE_KJI, dtype=np.uint8), truth, drawn, image)
+    assert "'drawn by a reader' is empty" in measures(widget)
     truth.GetSegmentation().RemoveSegment(drawn)
-    assert "Dice" not in scores(), scores()
+    assert "Dice" not in measures(widget), measures(widget)
+
+
+def case_phases_are_chosen_by_name():
+    volumes = {name: add_volume(name, 0, n) for n, name in enumerate(("late", "T2", "DCE pre", "early"))}
+    widget = open_panel()
+    p = widget.parameters
+    assert (p.image, p.preContrast, p.late) == (volumes["early"], volumes["DCE pre"], volumes["late"])
+    p.image, p.preContrast, p.late = volumes["T2"], None, None
+    widget = open_panel()
+    assert p.image is volumes["T2"], "what was chosen stays"
+    assert p.preContrast is None
+    widget.ui.findPhasesButton.click()
+    assert (p.image, p.preContrast, p.late) == (volumes["early"], volumes["DCE pre"], volumes["late"])
+    volumes["early"].SetName("contrast 1")
+    volumes["late"].SetName("contrast 2")
+    volumes["DCE pre"].SetName("contrast 0")
+    before = names_of_nodes()
+    with shown_errors() as errors:
+        widget.ui.findPhasesButton.click()
+    assert len(errors) == 1
+    assert "Choose the images by hand" in errors[0]
+    assert names_of_nodes() == before
+
+
+def case_subtraction_alone_is_the_image():
+    add_volume("T2", 0, 1)
+    subtraction = add_volume("post-pre sub", 0, 2)
+    widget = open_panel()
+    assert widget.parameters.image is subtraction
+    assert widget.parameters.preContrast is None
+
+
+def case_phases_out_of_a_sequence():
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "dynamic")
+    for n in range(4):
+        frame = add_volume(f"frame {n}", 30 * n, n)
+        sequence.SetDataNodeAtValue(frame, str(90 * n))
+        slicer.mrmlScene.RemoveNode(frame)
+    widget = open_panel()
+    assert widget.parameters.image is None
+    widget.ui.findPhasesButton.click()
+    p = widget.parameters
+    names = [node.GetName() for node in (p.image, p.preContrast, p.late)]
+    assert names == ["dynamic post 1", "dynamic pre", "dynamic post 3"]
+    means = [slicer.util.arrayFromVolume(node)[inside_lesion()].mean() for node in (p.image, p.preContrast, p.late)]
+    np.testing.assert_allclose(means, [130, 100, 190], atol=2)
+    count = len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"))
+    widget.ui.findPhasesButton.click()
+    assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == count, "known by name now"
+
+
+def case_maps_on_request():
+    widget = ready_panel()
+    p, ui = widget.parameters, widget.ui
+    for button, title in (
+        (ui.scoreButton, "Lesion: random-walk score"),
+        (ui.jitterButton, "Lesion: share of runs with moved points"),
+    ):
+        button.click()
+        node = slicer.util.getNode(title)
+        values = slicer.util.arrayFromVolume(node)
+        assert values.size < np.prod(SIZE_KJI), "only where there is something"
+        assert 0 <= values.min() < values.max() <= 1
+        assert node.GetDisplayNode().GetApplyThreshold()
+        shape = [node]
+        matrix = vtk.vtkMatrix4x4()
+        shape[0].GetIJKToRASMatrix(matrix)
+        start = np.linalg.inv(ijk_to_ras()) @ slicer.util.arrayFromVTKMatrix(matrix)[:, 3]
+        i, j, k = np.rint(CENTER_IJK - start[:3]).astype(int)
+        assert values[k, j, i] == 1, "in its place"
+        before = names_of_nodes()
+        move_point(p.points, 0, (-2, 0, 0))
+        button.click()
+        assert names_of_nodes() == before, "the map is updated"
+        assert (slicer.util.arrayFromVolume(node).shape != values.shape) or (
+            slicer.util.arrayFromVolume(node) != values
+        ).any()
+    assert p.output is None, "maps need no segment and make none"
+    assert ui.applyButton.text == "Apply"
+
+
+def case_map_can_be_cancelled():
+    widget = ready_panel()
+    before = names_of_nodes()
+    during_the_job(lambda: widget.ui.applyButton.click())
+    widget.ui.jitterButton.click()
+    assert names_of_nodes() == before
+    assert widget.ui.applyButton.text == "Apply"
+
+
+def case_surface_is_colored_by_the_distance_to_a_reference():
+    widget = ready_panel()
+    p, ui = widget.parameters, widget.ui
+    truth, drawn = add_truth(p.image)
+    ui.applyButton.click()
+    assert not ui.distanceButton.enabled, "there is no reference yet"
+    p.reference, p.referenceSegmentId = truth, drawn
+    ui.distanceButton.click()
+    model = slicer.util.getNode("Lesion: distance to reference")
+    distance = slicer.util.arrayFromModelPointData(model, "Distance to reference [mm]")
+    points = slicer.util.arrayFromModelPoints(model)
+    center = at_voxel(*CENTER_IJK)
+    assert np.linalg.norm(points.mean(axis=0) - center) < 0.5
+    assert np.abs(distance).mean() < 1
+    assert model.GetDisplayNode().GetScalarVisibility()
+    before = names_of_nodes()
+    p.segmentAbove = 0.95
+    ui.applyButton.click()
+    ui.distanceButton.click()
+    assert names_of_nodes() == before
+    smaller = slicer.util.arrayFromModelPointData(model, "Distance to reference [mm]")
+    assert smaller.mean() < distance.mean(), "inside the reference the distance is negative"
+
+
+def case_table_of_all_lesions():
+    widget = ready_panel()
+    p, ui = widget.parameters, widget.ui
+    p.late = add_volume("post 2", 40, 3)
+    ui.applyButton.click()
+    ui.addLesionButton.click()
+    ui.tableButton.click()
+    table = slicer.util.getNode("Lesion measures").GetTable()
+    assert table.GetNumberOfRows() == 1, "a lesion without segment has no line"
+    columns = [table.GetColumnName(n) for n in range(table.GetNumberOfColumns())]
+    assert columns[:3] == ["Lesion", "Volume [ml]", "Longest diameter [mm]"]
+    assert "Signal enhancement ratio [1]" in columns
+    assert table.GetValueByName(0, "Image").ToString() == "post"
+    assert abs(table.GetValueByName(0, "Volume [ml]").ToDouble() - 2.03) < 0.1
+
+
+def case_surfaces_in_3d_on_request():
+    widget = ready_panel()
+    p, ui = widget.parameters, widget.ui
+    assert not ui.show3DButton.enabled
+    ui.applyButton.click()
+    assert not p.output.GetSegmentation().ContainsRepresentation("Closed surface"), "not unless asked"
+    ui.show3DButton.click()
+    assert p.output.GetClosedSurfaceInternalRepresentation(lesion_segment(widget)).GetNumberOfPoints() > 100
+    assert ui.show3DButton.checked
+    first = p.output.GetClosedSurfaceInternalRepresentation(lesion_segment(widget)).GetNumberOfPoints()
+    ui.liveCheckBox.click()
+    drag(p.points, 1, (6, 0, 0))
+    settle(widget)
+    wait_for(lambda: p.output.GetSegmentation().ContainsRepresentation("Closed surface"))
+    assert p.output.GetClosedSurfaceInternalRepresentation(lesion_segment(widget)).GetNumberOfPoints() != first
+    ui.show3DButton.click()
+    assert not p.output.GetSegmentation().ContainsRepresentation("Closed surface")
+
+
+def case_segment_editor_takes_the_segment():
+    widget = ready_panel()
+    p = widget.parameters
+    assert not widget.ui.editorButton.enabled
+    widget.ui.applyButton.click()
+    for _ in range(2):
+        widget.ui.editorButton.click()
+        editor = slicer.mrmlScene.GetSingletonNode("SegmentEditor", "vtkMRMLSegmentEditorNode")
+        assert editor.GetSegmentationNode() is p.output
+        assert editor.GetSourceVolumeNode() is p.image
+        assert editor.GetSelectedSegmentID() == lesion_segment(widget)
 
 
 def case_settings_reach_the_method():
@@ -517,8 +705,7 @@ def case_saved_scene_is_restored():
     widget.parameters.reference, widget.parameters.referenceSegmentId = truth, drawn
     widget.parameters.repetitions = 3
     widget.ui.applyButton.click()
-    slicer.app.processEvents()
-    scores = widget.ui.scoresLabel.text
+    scores = measures(widget)
     record = run_record(widget)
     folder = slicer.util.tempDirectory()
     path = os.path.join(folder, "exam.mrb")
@@ -535,7 +722,7 @@ def case_saved_scene_is_restored():
     assert widget.ui.repetitionsSpinBox.value == 3
     assert p.reference.GetName() == "truth"
     assert widget.ui.referenceSelector.currentNode() is p.reference
-    assert widget.ui.scoresLabel.text == scores
+    assert measures(widget) == scores
     assert run_record(widget) == record
     assert widget.ui.applyButton.enabled
     count = len(segment_ids(p.output))

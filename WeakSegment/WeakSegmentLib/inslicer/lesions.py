@@ -27,6 +27,7 @@ _LESION = "WeakSegment.Lesion"  # attribute of our point lists
 _CLICKS = "WeakSegment.Clicks"  # attribute of lists of clicks
 _CLICK_ROLES = {True: "WeakSegment.tumorClicks", False: "WeakSegment.backgroundClicks"}  # references to those lists
 _SEGMENTATION = "WeakSegment.segmentation"  # reference to where the lesion's segments are
+_OUTPUT = "WeakSegment.output."  # references to maps and surfaces
 _SEGMENT_IDS = "WeakSegment.segmentIDs"  # attribute: lesion, then unlabeled band
 
 
@@ -141,6 +142,16 @@ class Lesion:
 
     def _segment_ids(self) -> list[str]:
         return list(json.loads(self.points_node.GetAttribute(_SEGMENT_IDS) or "[]"))
+
+    # What is made on request
+
+    def output(self, role: str) -> Any:
+        """Return the node of a further result, such as a map, or None."""
+        return self.points_node.GetNodeReference(_OUTPUT + role)
+
+    def set_output(self, role: str, node: Any) -> None:
+        """Note the node of a further result."""
+        self.points_node.SetNodeReferenceID(_OUTPUT + role, node.GetID())
 
     def remove(self) -> None:
         """Remove points, clicks and segments from the scene."""
