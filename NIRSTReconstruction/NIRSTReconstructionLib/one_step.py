@@ -31,6 +31,7 @@ LOWEST_TISSUE, HIGHEST_TISSUE = Tissue(4.0, 2.0, 0.05), Tissue(60.0, 40.0, 0.95)
 
 _FIT_KNOTS = 25
 _FIT_ROUNDS = 12
+_MOST_NEPERS = 30.0  # light that falls further from fiber to fiber is lost in rounding
 _LESION_ABOVE = 4.0  # robust standard deviations of the smoothed MRI
 _SMALLEST_REGION_MM2 = 30.0
 
@@ -105,7 +106,8 @@ class OneStep:
         self._pixel_mm = float(pixels_mm[0, 1, 0] - pixels_mm[0, 0, 0])
         extinction = model.spectra.extinction[:, :3]
         low, high = (np.log(extinction @ tissue.values()[:3]) for tissue in (LOWEST_TISSUE, HIGHEST_TISSUE))
-        self._log_range = low, high
+        darkest = (_MOST_NEPERS / model.optodes.distances.max()) ** 2 / (3 * self._musp)
+        self._log_range = low, np.maximum(np.minimum(high, np.log(darkest)), low + 0.1)
         self._fit_table = self._tensor(self._light_table(np.linspace(low, high, _FIT_KNOTS)))  # (K, W, C)
         self._extinction = self._tensor(extinction)
 
@@ -113,13 +115,9 @@ class OneStep:
         self._cells, self._cell_of_point = _cells(points, settings.cell_mm)
         lattice = _lattice(model.mesh.nodes, settings.lattice_mm)
         self._blobs_at_pixels = self._tensor(_blobs(pixels_mm[body], lattice, settings.blob_mm))
-        inner = model.mesh.contains(lattice)
-        at_lattice = _blobs(lattice[inner], lattice, settings.blob_mm)
-        self._blobs_at_lattice = self._tensor(at_lattice)
-        spread = _blobs(pixels_mm[body], lattice[inner], settings.blob_mm)
-        self._spread_lattice = self._tensor(spread / spread.sum(axis=1, keepdims=True))
-        # one unit of a blob's weight varies the image by this much: images, not weights, have the wanted deviation
-        self._blob_size = float(np.sqrt(np.square(at_lattice).sum(axis=1).mean()))
+        # a weight of one varies the image by this much: images, not weights, have the wanted deviation
+        inner = _blobs(lattice[model.mesh.contains(lattice)], lattice, settings.blob_mm)
+        self._blob_size = float(np.sqrt(np.square(inner).sum(axis=1).mean()))
         uniform = np.ones((len(self._cells), 1))
         self._columns = self._tensor(np.hstack([_blobs(self._cells, lattice, settings.blob_mm), uniform]))
         cell_of_pixel = cKDTree(self._cells).query(pixels_mm[body])[1]
@@ -247,15 +245,16 @@ class OneStep:
         return solution.reshape(right.shape)
 
     def _deviation(self, factor: Tensor, count: int) -> Tensor:
-        """Return the posterior standard deviation (n, 3, Y, X), computed at the lattice and spread from there."""
-        at = torch.cat([self._blobs_at_lattice, torch.ones_like(self._blobs_at_lattice[:, :1])], dim=1)
+        """Return the posterior standard deviation (n, 3, Y, X)."""
+        covariance = torch.cholesky_inverse(factor)
+        ones = torch.ones_like(self._blobs_at_pixels[:, :1])
+        columns = torch.cat([self._blobs_at_pixels, ones], dim=1).float()
         result = []
         for c in range(3):
-            rows = torch.zeros((len(at), 3 * count), dtype=at.dtype, device=at.device)
-            rows[:, c * count : (c + 1) * count] = at
-            half = torch.linalg.solve_triangular(factor, rows.T.expand(len(factor), -1, -1), upper=False)
-            result.append(half.square().sum(dim=1).sqrt())
-        return self._image(torch.stack(result, dim=1) @ self._spread_lattice.T)
+            own = slice(c * count, (c + 1) * count)
+            variance = ((columns @ covariance[:, own, own].float()) * columns).sum(dim=-1)
+            result.append(variance.clamp(min=0).sqrt())
+        return self._image(torch.stack(result, dim=1))
 
     def _at_pixels(self, unknowns: Tensor, regions: Tensor) -> Tensor:
         """Return images (n, 3, Y, X) of unknowns (n, 3, B + 1 + R)."""
