@@ -20,8 +20,8 @@ def test_dri_ties_alike_nodes_and_leaves_constants_free():
 def test_dri_of_two_images_ties_only_what_is_alike_in_both():
     first = np.array([0.0, 0.0, 0.0, 1.0, 1.0])
     second = np.array([0.0, 1.0, 0.0, 0.0, 1.0])
-    np.testing.assert_allclose(dri_matrix(first)[0], [1, -0.5, -0.5, 0, 0], atol=1e-12)
-    np.testing.assert_allclose(dri_matrix(np.stack([first, second]))[0], [1, 0, -1, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(dri_matrix(first, 0.1)[0], [1, -0.5, -0.5, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(dri_matrix(np.stack([first, second]), 0.1)[0], [1, 0, -1, 0, 0], atol=1e-12)
 
 
 def test_dri_ties_an_outlier_to_the_nearest_gray_value():
