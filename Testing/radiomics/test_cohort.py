@@ -250,7 +250,7 @@ def test_killed_at_a_random_moment_and_resumed_nothing_is_lost_or_doubled(study,
     rng = random.Random(5)
     for wanted in (1, 4):
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while len(list(results.glob("*[0-9a-f].json"))) <= wanted and child.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.002)
