@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -191,42 +193,99 @@ def test_nothing_after_close(slicer_host, live):
     assert live.errors == []
 
 
-def longest_pause_ms(slicer_host, running):
-    """Return the longest time between two turns of the event loop while `running()` holds."""
+def pauses_ms(slicer_host, running):
+    """Return the longest time between two turns of the event loop: by the clock, and of the main thread's own work."""
     import qt
 
     timer, turns = qt.QTimer(), []
-    timer.connect("timeout()", lambda: turns.append(time.perf_counter()))
+    timer.connect("timeout()", lambda: turns.append((time.perf_counter(), time.thread_time())))
     timer.start(1)
     while running():
         slicer_host.process_events(0)
     timer.stop()
-    return 1000 * float(np.diff(turns).max())
+    timer.disconnect("timeout()")
+    return 1000 * np.diff(turns, axis=0).max(axis=0)
 
 
-def test_main_thread_is_never_held_while_a_lesion_is_segmented(slicer_host, live):
-    """The best of five runs counts: other programs on the machine lengthen the rest."""
+def require_free_main_thread(pauses):
+    """Own work always counts; the clock, best of several runs, only where other programs leave a core to this one."""
+    clock, work = np.min(pauses, axis=0)
+    assert work < WINDOW_MS, pauses
+    if os.getloadavg()[0] < os.cpu_count():
+        assert clock < WINDOW_MS, pauses
+
+
+def big_case():
+    """Return a breast-sized image with a lesion of 42 x 36 x 43 mm, its matrix, and voxels (I, J, K) at its ends."""
+    shape = (120, 300, 320)
+    k, j, i = np.indices(shape, sparse=True)
+    lesion = ((i - 166) / 30) ** 2 + ((j - 161) / 26) ** 2 + ((k - 64) / 18) ** 2 <= 1
+    array = (np.random.default_rng(5).normal(100, 10, shape) + 80 * lesion).astype(np.int16)
+    ends = [(136, 161, 64), (196, 161, 64), (166, 187, 64), (166, 135, 64), (166, 161, 46), (166, 161, 82)]
+    return array, np.diag([-0.7, -0.7, 1.2, 1.0]), np.array(ends)
+
+
+def test_main_thread_is_free_while_a_lesion_is_segmented(slicer_host, live):
     from WeakSegmentLib.points import ExtremePoints
     from WeakSegmentLib.segmentation import segment_by_random_walk
     from WeakSegmentLib.settings import RandomWalkSettings
 
-    k, j, i = np.indices((90, 120, 130), sparse=True)
-    lesion = ((i - 66) / 30) ** 2 + ((j - 61) / 26) ** 2 + ((k - 44) / 18) ** 2 <= 1
-    array = np.random.default_rng(5).normal(100, 10, lesion.shape).astype(np.float32) + 80 * lesion
-    volume = Volume(array, np.diag([-0.7, -0.7, 1.2, 1.0]), "post")
-    ends = [(66, 61, 26), (66, 61, 62), (66, 35, 44), (66, 87, 44), (36, 61, 44), (96, 61, 44)]
-    points = ExtremePoints.from_ras(volume.points_to_ras(np.array(ends)), volume)
+    array, matrix, ends = big_case()
+    volume = Volume(array, matrix, "post")
+    points = ExtremePoints.from_ras(volume.points_to_ras(ends), volume)
 
     def work(progress):
         for side in (32, 48):
             yield segment_by_random_walk(volume, points, RandomWalkSettings(longest_side=side), progress)
 
     pauses = []
-    for n in range(5):
+    for n in range(3):
         live.it.request(lambda: work, delay_ms=0)
-        pauses.append(longest_pause_ms(slicer_host, lambda: live.it.busy))
+        pauses.append(pauses_ms(slicer_host, lambda: live.it.busy))
         assert live.errors == []
         assert len(live.delivered) == 2 * (n + 1)
-        if pauses[-1] < WINDOW_MS:
-            break
-    assert min(pauses) < WINDOW_MS, pauses
+    require_free_main_thread(pauses)
+
+
+def test_main_thread_is_free_while_a_point_is_dragged_in_the_panel(slicer_host):
+    """The whole way: many moves, release, copying the image, preview, final answer, measures, all read-outs."""
+    import slicer
+
+    root = Path(__file__).resolve().parents[2]
+    slicer_host.load_module(root / "WeakSegment" / "WeakSegment.py")
+    array, matrix, ends = big_case()
+    image = slicer.util.addVolumeFromArray(array, ijkToRAS=matrix, name="post")
+    pre = slicer.util.addVolumeFromArray(np.full_like(array, 20), ijkToRAS=matrix, name="pre")
+    widget = slicer_host.enter("WeakSegment")
+    p = widget.parameters
+    p.image, p.preContrast, p.late = image, pre, slicer.util.addVolumeFromArray(array, ijkToRAS=matrix, name="late")
+    widget.ui.addLesionButton.click()
+    for n, end in enumerate(ends):
+        p.points.SetNthControlPointPositionWorld(n, *(matrix @ [*end, 1])[:3])
+    widget.ui.applyButton.click()
+    p.reference, p.referenceSegmentId = widget.logic.lesion(p.points).segment()
+    widget.ui.liveCheckBox.click()
+
+    def busy():
+        return widget.following.busy or widget.measuring.busy
+
+    slicer_host.wait_until(lambda: not busy(), 30)
+
+    pauses, events = [], slicer.vtkMRMLMarkupsNode
+    for _ in range(3):
+        p.points.InvokeEvent(events.PointStartInteractionEvent)
+        moves = iter(range(10))
+
+        def dragging(moves=moves):
+            if next(moves, None) is None:
+                return False
+            x, y, z = p.points.GetNthControlPointPositionWorld(0)
+            p.points.SetNthControlPointPositionWorld(0, x + 0.3, y, z)
+            return True
+
+        while_dragging = pauses_ms(slicer_host, dragging)
+        p.points.InvokeEvent(events.PointEndInteractionEvent)
+        pauses.append(np.maximum(while_dragging, pauses_ms(slicer_host, busy)))
+    assert "ml" in widget.ui.measuresLabel.text
+    assert "preview" not in widget.ui.resultLabel.text
+    require_free_main_thread(pauses)
