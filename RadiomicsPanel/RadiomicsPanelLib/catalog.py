@@ -19,6 +19,7 @@ from RadiomicsPanelLib import (
     morphology,
     ngldm,
     ngtdm,
+    skeleton_features,
 )
 from RadiomicsPanelLib.feature import Family, Feature
 
@@ -35,6 +36,7 @@ FAMILIES: tuple[Family, ...] = (
     ngtdm.FAMILY,
     ngldm.FAMILY,
     depth.FAMILY,
+    skeleton_features.FAMILY,
 )
 """IBSI's in the order of its reference tables, then ours."""
 

@@ -1,8 +1,8 @@
 """Intensity against depth: shells from border to center, rim and core, and the ring of tissue around the segment.
 
-The depth of a voxel is its distance to the nearest voxel center outside the morphological mask, in mm; a share of the
-largest depth makes segments of different size comparable. Not standardized by IBSI. Rim and peritumoral ring after
-Braman 2017, doi 10.1186/s13058-017-0846-1.
+The depth of a voxel is its distance in mm to the nearest border voxel (one with a face to the outside) of the
+morphological mask; a share of the largest depth makes segments of different size comparable. Not standardized by IBSI.
+Rim and peritumoral ring after Braman 2017, doi 10.1186/s13058-017-0846-1.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from RadiomicsPanelLib.feature import Family, Feature, NotApplicable
 from RadiomicsPanelLib.roi import Roi
@@ -36,23 +36,34 @@ class Depth:
         self.intensities = roi.intensities
 
     @cached_property
-    def _distances(self) -> NDArray[np.float64]:
-        inside = np.pad(self.roi.morphological_mask, 1)
-        return ndimage.distance_transform_edt(inside, self.roi.spacing)[1:-1, 1:-1, 1:-1]
+    def _away(self) -> NDArray[np.float64]:
+        """(K, J, I) distance in mm to the border voxels, negative inside; the edge of the image counts as outside."""
+        mask = sitk.GetImageFromArray(np.pad(self.roi.morphological_mask, 1).astype(np.uint8))
+        mask.SetSpacing(self.roi.spacing[::-1].tolist())
+        return sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(mask, False, False, True))[1:-1, 1:-1, 1:-1]
 
     @cached_property
     def depths(self) -> NDArray[np.float64]:
-        """(n,) distance in mm to the nearest voxel outside; the edge of the image counts as outside."""
-        return self._distances[self.roi.intensity_mask]
+        """(n,) distance in mm to the nearest border voxel."""
+        return np.maximum(-self._away[self.roi.intensity_mask].astype(np.float64), 0.0)
 
     @cached_property
     def shares(self) -> NDArray[np.float64]:
-        """(n,) depths as shares of the largest in the morphological mask."""
-        return self.depths / self._distances.max()
+        """(n,) depths as shares of the largest in the morphological mask.
+
+        Raises
+        ------
+        NotApplicable
+            If every voxel is at the border.
+        """
+        deepest = -float(self._away[self.roi.morphological_mask].min())
+        if deepest <= 0:
+            raise NotApplicable("every voxel is at the border")
+        return self.depths / deepest
 
     def shell_mean(self, number: int) -> float:
         """Return the mean intensity of a shell, 1 at the border to `SHELLS` at the center."""
-        shells = np.minimum(np.ceil(self.shares * SHELLS - 1e-9), SHELLS)
+        shells = np.clip(np.ceil(self.shares * SHELLS - 1e-6), 1, SHELLS)
         return self._mean(shells == number, f"no voxel lies in shell {number} of {SHELLS}")
 
     @property
@@ -75,8 +86,8 @@ class Depth:
             If there are fewer than two.
         """
         roi = self.roi
-        away = ndimage.distance_transform_edt(~roi.morphological_mask, roi.spacing)
-        ring = (away > 0) & (away <= RING_MM) & np.isfinite(roi.image.array)
+        near = self._away <= RING_MM * (1 + 1e-6)  # distances are 32-bit
+        ring = near & ~roi.morphological_mask & np.isfinite(roi.image.array)
         if roi.exclusion is not None:
             ring &= ~roi.exclusion
         if np.count_nonzero(ring) < 2:
@@ -122,7 +133,7 @@ def shell_5_mean(d: Depth) -> float:
 def slope(d: Depth) -> float:
     """Return the slope of the straight line through intensity against depth (0 border, 1 center)."""
     x = d.shares - d.shares.mean()
-    if np.ptp(d.shares) < 1e-9:
+    if np.ptp(d.shares) == 0:
         raise NotApplicable("all voxels lie at one depth")
     return float(x @ d.intensities / (x @ x))
 

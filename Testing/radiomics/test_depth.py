@@ -28,13 +28,13 @@ def values_of(measure, case, settings=None):
 
 
 def test_shells_and_slope_of_a_ball(measure):
-    """Depth share s lies at r = R (1 - s); a shell's mean is that of its spherical shell."""
+    """Depth share s lies at r = R (1 - s), R being half a voxel less than the ball's radius; shells are spherical."""
     found = values_of(measure, ball())
     for number in range(1, 6):
-        outer, inner = 14 * (1 - (number - 1) / 5), 14 * (1 - number / 5)
+        outer, inner = (14 if number == 1 else 13.5 * (6 - number) / 5), 13.5 * (5 - number) / 5
         mean_radius = 0.75 * (outer**4 - inner**4) / (outer**3 - inner**3)
         assert found[f"shell_{number}_mean"].value == pytest.approx(100 - 3 * mean_radius, abs=2.0)
-    assert found["slope"].value == pytest.approx(3 * 14, rel=0.05)
+    assert found["slope"].value == pytest.approx(3 * 13.5, rel=0.05)
     assert found["rim_to_core_ratio"].value == pytest.approx(found["rim_mean"].value / found["core_mean"].value)
     core = 100 - 3 * 0.75 * 11.5
     assert found["core_mean"].value == pytest.approx(core, abs=1.5)
@@ -81,9 +81,12 @@ def test_what_does_not_apply(measure):
     flat = np.zeros(image.shape)
     flat[1] = 1
     layer = values_of(measure, Case(image, image.with_array(flat), "case", "layer"))
-    assert layer["slope"].note == "not applicable: all voxels lie at one depth"
-    assert layer["shell_1_mean"].note == "not applicable: no voxel lies in shell 1 of 5"
-    assert layer["shell_5_mean"].value is not None
+    assert layer["slope"].note == "not applicable: every voxel is at the border"
+    assert layer["shell_1_mean"].note == "not applicable: every voxel is at the border"
+    assert layer["rim_mean"].value == pytest.approx(29.5)
+    block = values_of(measure, Case(image, image.with_array(np.ones(image.shape)), "case", "block"))
+    assert block["shell_2_mean"].note == "not applicable: no voxel lies in shell 2 of 5"
+    assert block["shell_5_mean"].value == pytest.approx(image.array[1, 1:3, 1:4].mean())
     zero = ball(intensity=lambda r: np.where(r < 12, 0.0, 1.0))
     assert values_of(measure, zero)["rim_to_core_ratio"].value is None
 
