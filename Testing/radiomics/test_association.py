@@ -129,7 +129,9 @@ def test_what_cannot_be_tested_says_why():
 
 
 def test_several_segments_of_a_patient_are_pointed_out(noise):
-    doubled = make_study(noise.values[:, :3], patients=[f"P{n // 2}" for n in range(80)], outcome=noise.texts("outcome"))
+    doubled = make_study(
+        noise.values[:, :3], patients=[f"P{n // 2}" for n in range(80)], outcome=noise.texts("outcome")
+    )
     assert any("40 rows are further segments of a patient" in w for w in associate(doubled, ["outcome"])[1])
 
 
