@@ -5,8 +5,8 @@
 21 training and 20 held-out cases of fixed seeds, three seeds of weights and patches; rows as in the paper, and besides:
 partial cross entropy alone, the fine-tuned network before it is retrained, and the random walker, which gets six points
 of each held-out case while the networks get none. `--ablation` adds SimPLe with the propagation term switched off: what
-relabeling inside the box does alone. Masks are the networks' own, on the image's grid: no box, no largest part. Interrupted, it
-goes on where it was. `--csv` gets one line per row, `..._cases.csv` beside it one per row, seed and case.
+relabeling inside the box does alone. Masks are the networks' own, on the image's grid: no box, no largest part.
+Interrupted, it goes on where it was. `--csv` gets one line per row, `..._cases.csv` beside it one per row, seed, case.
 
 By default everything is small (phantoms of 1.6 x 1 x 1 mm seen at 2 mm, a network of 84,000 weights, 300 iterations per
 stage instead of 2,000), and the networks see the subtraction beside the post-contrast image: on development phantoms a
@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -164,7 +163,8 @@ def main():
     tables["random walker with six points"] = [walker]
 
     notes = [
-        f"{' '.join(['python', 'Testing/benchmarks/simple_table1.py', *sys.argv[1:]])}",
+        f"python Testing/benchmarks/simple_table1.py --work FOLDER --csv FILE.csv --seeds {options.seeds}"
+        f"{' --published-scale' * options.published_scale}{' --ablation' * options.ablation}",
         f"phantoms: generator version {GENERATOR_VERSION}, {'full' if options.published_scale else 'small'}; training "
         f"seeds {TRAINING[0]}-{TRAINING[-1]}, held-out {HELD_OUT[0]}-{HELD_OUT[-1]}",
         f"training settings: {json.dumps(asdict(settings))}",
