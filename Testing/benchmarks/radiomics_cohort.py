@@ -5,8 +5,8 @@
 The cases share a few small images under different names. The command line runs as a child process and is killed
 (SIGKILL) at random moments; at the end every row of the table is compared with the one of its image measured alone.
 
-Measured, one worker: 1,000 cases 2 kills, 10,000 cases 3 kills, nothing lost, doubled or wrong; the largest process took
-289 and 307 MiB.
+Measured, one worker: 1,000 cases 2 kills, 10,000 cases 3 kills, nothing lost, doubled or wrong; the largest process
+took 289 and 307 MiB.
 """
 
 from __future__ import annotations
