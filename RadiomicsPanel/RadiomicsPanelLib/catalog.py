@@ -22,6 +22,7 @@ from RadiomicsPanelLib import (
     skeleton_features,
 )
 from RadiomicsPanelLib.feature import Family, Feature
+from RadiomicsPanelLib.habitat_features import DIVISION_FEATURES, HABITAT_FEATURES
 
 FAMILIES: tuple[Family, ...] = (
     morphology.FAMILY,
@@ -41,6 +42,10 @@ FAMILIES: tuple[Family, ...] = (
 """IBSI's in the order of its reference tables, then ours."""
 
 FEATURES: tuple[Feature, ...] = tuple(feature for family in FAMILIES for feature in family.features)
+"""Of a region."""
+
+ALL_FEATURES: tuple[Feature, ...] = (*FEATURES, *HABITAT_FEATURES, *DIVISION_FEATURES)
+"""Those of a region divided into habitats too, which `RadiomicsPanelLib.habitats` computes."""
 
 
 def select_features(names: Sequence[str] | None = None) -> list[tuple[Family, tuple[Feature, ...]]]:

@@ -14,7 +14,7 @@ from RadiomicsPanelLib.case_options import add_case_options, cases_of
 from RadiomicsPanelLib.catalog import FAMILIES
 from RadiomicsPanelLib.extract import extract_all
 from RadiomicsPanelLib.settings import PRESETS, read_settings, write_settings
-from RadiomicsPanelLib.table import require_table_name, write_table
+from RadiomicsPanelLib.table import require_table_name, write_catalog, write_table
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -45,6 +45,11 @@ def build_parser() -> argparse.ArgumentParser:
     preset.add_argument("--output", required=True, metavar="FILE.json", help="settings file")
     command_line.add_json_option(preset)
     preset.set_defaults(handler=_write_settings)
+
+    listing = commands.add_parser("features", help="write the list of all features with their definitions")
+    listing.add_argument("--output", required=True, metavar="FILE.csv", help="table, one row per feature")
+    command_line.add_json_option(listing)
+    listing.set_defaults(handler=_list_features)
 
     maps_cli.add_commands(commands)
     habitats_cli.add_commands(commands)
@@ -90,3 +95,7 @@ def _write_settings(options: argparse.Namespace, progress: Progress) -> dict[str
     settings = read_settings(options.preset)
     write_settings(settings, options.output)
     return {"output": options.output, "settings": settings.name}
+
+
+def _list_features(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
+    return {"output": options.output, "features": write_catalog(options.output)}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import csv
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from BreastBiomarkersLib import command_line
 from BreastBiomarkersLib.errors import InputError
-from BreastBiomarkersLib.files import atomic_path
 from BreastBiomarkersLib.progress import Progress, portion
 from BreastBiomarkersLib.volume import read_volume
 
@@ -30,7 +28,7 @@ from RadiomicsPanelLib.habitats import (
 from RadiomicsPanelLib.maps import compute_feature_maps
 from RadiomicsPanelLib.roi import Case, prepare_roi, read_cases
 from RadiomicsPanelLib.settings import read_settings
-from RadiomicsPanelLib.table import LONG_COLUMNS
+from RadiomicsPanelLib.table import LONG_COLUMNS, value_row, write_rows
 
 
 def add_commands(commands: Any) -> None:
@@ -129,16 +127,11 @@ def _divide(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in case.segment)
         write_habitats(habitats, output / f"{name}_habitats.seg.nrrd")
         write_model(used, output / f"{name}_habitats.json")
-        about = (case.name, case.segment, "original")
-        rows += [(*about, v.feature.family, v.feature.name, "", v.aggregation, v.value, v.unit, v.note) for v in values]
+        rows += [value_row(case.name, case.segment, "original", v) for v in values]
         found = {v.column: v.value for v in values}
         key_figures = {name: found[f"habitats_{name}"] for name in ("ith_3d", "shannon")}
         segments.append({"segment": case.segment, **key_figures, **_figures(used)})
-    with atomic_path(output / "habitat_features.csv") as temporary:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(LONG_COLUMNS)
-            writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
+    write_rows(LONG_COLUMNS, rows, output / "habitat_features.csv")
     progress(1.0, "Done")
     return {"output": options.output, "segments": segments}
 

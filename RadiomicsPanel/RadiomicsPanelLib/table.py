@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.files import atomic_path
 
-from RadiomicsPanelLib.extract import Extraction, provenance
+from RadiomicsPanelLib.catalog import ALL_FEATURES
+from RadiomicsPanelLib.extract import Extraction, FeatureValue, provenance
 
 LONG_COLUMNS = (
     "case",
     "segment",
     "filter",
+    "category",
     "family",
     "feature",
     "ibsi_code",
@@ -25,27 +27,32 @@ LONG_COLUMNS = (
     "note",
 )
 
+CATALOG_COLUMNS = (
+    "key",
+    "category",
+    "family",
+    "feature",
+    "ibsi_code",
+    "standardized",
+    "unit",
+    "duplicate_of",
+    "definition",
+    "reference",
+)
+
 Row = tuple[str | float | None, ...]
 
 
 def long_rows(extractions: Sequence[Extraction]) -> list[Row]:
     """Return one row per value, in the order of `LONG_COLUMNS`; a value that does not apply is None."""
-    return [
-        (
-            e.case,
-            e.segment,
-            e.filter,
-            v.feature.family,
-            v.feature.name,
-            v.feature.ibsi,
-            v.aggregation,
-            v.value,
-            v.unit,
-            v.note,
-        )
-        for e in extractions
-        for v in e.values
-    ]
+    return [value_row(e.case, e.segment, e.filter, v) for e in extractions for v in e.values]
+
+
+def value_row(case: str, segment: str, filter_label: str, v: FeatureValue) -> Row:
+    """Return the row of one value, in the order of `LONG_COLUMNS`."""
+    f = v.feature
+    about = (f.category, f.family, f.name, f.ibsi, v.aggregation)
+    return (case, segment, filter_label, *about, v.value, v.unit, v.note)
 
 
 def wide_columns(extractions: Sequence[Extraction]) -> tuple[str, ...]:
@@ -96,8 +103,46 @@ def write_table(extractions: Sequence[Extraction], path: str | Path, long: bool 
     beside = path.with_suffix(".provenance.json")
     with atomic_path(beside) as temporary:
         temporary.write_text(json.dumps(provenance(extractions), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_rows(columns, rows, path)
+    return beside
+
+
+def write_catalog(path: str | Path) -> int:
+    """Write the list of all features as a CSV table and return their number.
+
+    Raises
+    ------
+    InputError
+        If the name does not end in .csv or the folder cannot be written to.
+    """
+    rows: list[Row] = [
+        (
+            f.key,
+            f.category,
+            f.family,
+            f.name,
+            f.ibsi,
+            "yes" if f.standardized else "no",
+            f.unit,
+            f.duplicate_of,
+            " ".join((f.compute.__doc__ or "").split("\n\n")[0].split()),
+            f.reference,
+        )
+        for f in ALL_FEATURES
+    ]
+    write_rows(CATALOG_COLUMNS, rows, require_table_name(path))
+    return len(rows)
+
+
+def write_rows(columns: Sequence[str], rows: Iterable[Row], path: str | Path) -> None:
+    """Write a CSV table; None becomes an empty cell.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written to.
+    """
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
-    return beside

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.volume import write_volume
+from RadiomicsPanelLib.catalog import ALL_FEATURES
 from RadiomicsPanelLib.cli import main
 from RadiomicsPanelLib.extract import VERSION, extract_all
 from RadiomicsPanelLib.settings import PRESETS, Settings, read_settings
@@ -177,3 +178,19 @@ def program_environment() -> dict[str, str]:
 def test_version_is_that_of_the_project():
     project = Path(__file__).resolve().parents[2] / "pyproject.toml"
     assert tomllib.loads(project.read_text())["project"]["version"] == VERSION
+
+
+def test_list_of_features(tmp_path, capsys):
+    """Every feature of the four categories, with a definition a person can read."""
+    assert main(["features", "--output", str(tmp_path / "features.csv"), "--json"]) == 0
+    rows = rows_of(tmp_path / "features.csv")
+    assert json.loads(capsys.readouterr().out)["features"] == len(rows) == len(ALL_FEATURES)
+    assert {row["category"] for row in rows} == {"morphological", "statistical", "regional", "skeleton"}
+    assert all(row["definition"].startswith("Return ") and row["definition"].endswith(".") for row in rows)
+    assert all("doi " in row["reference"] or row["reference"].endswith(".py") for row in rows)
+    of_key = {row["key"]: row for row in rows}
+    assert of_key["glcm_contrast"]["ibsi_code"] == "ACUI"
+    assert of_key["glcm_maximal_correlation_coefficient"]["standardized"] == "no"
+    assert of_key["habitats_ith_3d"]["category"] == "regional"
+    assert len(of_key) == len(rows)
+    assert main(["features", "--output", str(tmp_path / "features.txt")]) == 2

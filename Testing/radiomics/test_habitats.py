@@ -357,7 +357,7 @@ def test_commands(tmp_path, capsys):
     assert 0 < segment["ith_3d"] < 1
     assert (tmp_path / "out" / "label_1_habitats.seg.nrrd").is_file()
     table = (tmp_path / "out" / "habitat_features.csv").read_text().splitlines()
-    assert table[1].startswith("t2_2,label 1,original,habitat,volume_fraction,,h1,0.")
+    assert table[1].startswith("t2_2,label 1,original,regional,habitat,volume_fraction,,h1,0.")
     assert main([*one, "--thresholds", "140", "60"]) == 0
     assert json.loads(capsys.readouterr().out)["segments"][0]["habitats"] == 4
     assert main([*one, "--thresholds", "140"]) == 2
