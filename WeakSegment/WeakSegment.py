@@ -124,13 +124,14 @@ class WeakSegmentWidget(ModulePanel):
         self.logic = WeakSegmentLogic()
         self.following = LatestWins(self.onAnswer, self.onLiveError)
         self.measuring = LatestWins(self.onMeasured, self.onNotMeasured)
+        self.views = self.logic.viewGuide()
         self.forget()
         self._problem = ""
         self._dragging = False
         ui = self.ui
         for place in (ui.pointsWidget.markupsPlaceWidget(), ui.clicksPlaceWidget):
             place.placeMultipleMarkups = slicer.qSlicerMarkupsPlaceWidget.ForcePlaceMultipleMarkups
-        ui.clicksPlaceWidget.connect("activeMarkupsPlaceModeChanged(bool)", self.onPlaceModeChanged)
+            place.connect("activeMarkupsPlaceModeChanged(bool)", self.onPlaceModeChanged)
         ui.lesionsTable.connect("currentCellChanged(int,int,int,int)", self.onLesionSelected)
         ui.lesionsTable.connect("cellChanged(int,int)", self.onLesionRenamed)
         ui.addLesionButton.connect("clicked()", self.onAddLesion)
@@ -153,14 +154,43 @@ class WeakSegmentWidget(ModulePanel):
         ui.referenceSelector.connect("currentSegmentChanged(QString)", self.onReferenceSelected)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
+        self.makeShortcuts()
         self.bind()
+
+    def makeShortcuts(self):
+        ui, self.shortcuts = self.ui, []
+        for key, react in (
+            ("Ctrl+Shift+P", self.onPlaceShortcut),
+            ("Ctrl+Shift+M", ui.tumorClicksButton.click),
+            ("Ctrl+Shift+X", ui.backgroundClicksButton.click),
+            ("Ctrl+Shift+Z", ui.undoButton.click),
+            ("Ctrl+Shift+Y", ui.redoButton.click),
+        ):
+            shortcut = qt.QShortcut(self.parent)
+            shortcut.setKey(qt.QKeySequence(key))
+            shortcut.connect("activated()", react)
+            shortcut.setEnabled(False)
+            self.shortcuts.append(shortcut)
+
+    def enableShortcuts(self, enabled):
+        for shortcut in self.shortcuts:
+            shortcut.setEnabled(enabled)
 
     def cleanup(self):
         for background in (self.following, self.measuring):
             background.close()
+        for shortcut in self.shortcuts:
+            shortcut.setParent(None)
+            shortcut.deleteLater()
+        self.shortcuts = []
         super().cleanup()
 
+    def enter(self):
+        super().enter()
+        self.enableShortcuts(True)
+
     def exit(self):
+        self.enableShortcuts(False)
         for place in (self.ui.pointsWidget.markupsPlaceWidget(), self.ui.clicksPlaceWidget):
             place.setPlaceModeEnabled(False)
         super().exit()
@@ -309,6 +339,10 @@ class WeakSegmentWidget(ModulePanel):
         points = self.ui.pointsWidget.markupsPlaceWidget()
         if points.placeModeEnabled and not self._problem:
             points.setPlaceModeEnabled(False)  # all six are there
+        if points.placeModeEnabled and p.image is not None:
+            self.views.aim(p.image, p.points)
+        else:
+            self.views.release()
         lesion = None if p.points is None else self.logic.lesion(p.points)
         nodes = {} if lesion is None else lesion.click_nodes()
         if place.currentNode() is not None and place.currentNode() not in nodes.values():
@@ -320,6 +354,10 @@ class WeakSegmentWidget(ModulePanel):
             button.enabled = ours
             button.setChecked(placing is not None and placing is nodes.get(tumor))
         self.ui.clearClicksButton.enabled = lesion is not None and bool(lesion.clicks())
+
+    def onPlaceShortcut(self):
+        place = self.ui.pointsWidget.markupsPlaceWidget()
+        place.setPlaceModeEnabled(not place.placeModeEnabled)
 
     def onTumorClicks(self, checked):
         self.placeClicks(True, checked)
@@ -796,6 +834,12 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
     def redo(self):
         """Make the update again that was taken back last."""
         return self._updates.redo()
+
+    def viewGuide(self):
+        """Return what aims the slice views at the next point to place."""
+        from WeakSegmentLib.inslicer.views import ViewGuide
+
+        return ViewGuide()
 
     # Phases of a contrast-enhanced exam
 

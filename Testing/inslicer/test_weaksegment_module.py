@@ -81,20 +81,27 @@ def test_nothing_of_a_closed_scene_is_kept(host, cases):
     import slicer
     import vtk
 
-    widget = cases.ready_panel()
-    truth, drawn = cases.add_truth(widget.parameters.image)
-    widget.parameters.reference, widget.parameters.referenceSegmentId = truth, drawn
-    widget.ui.applyButton.click()
-    widget.ui.applyButton.click()  # the second keeps the content of the first for Undo
-    host.process_events(0)
+    widget = cases.live_panel()
     p, freed = widget.parameters, []
-    for name in ("image", "points", "output", "reference"):
-        getattr(p, name).AddObserver(vtk.vtkCommand.DeleteEvent, lambda *_, name=name: freed.append(name))
-    del p, truth
+    truth, drawn = cases.add_truth(p.image)
+    p.reference, p.referenceSegmentId = truth, drawn
+    widget.logic.addClick(p.points, cases.outside_click(), False)
+    cases.settle(widget)
+    widget.ui.applyButton.click()
+    widget.ui.undoButton.click()
+    widget.ui.distanceButton.click()
+    widget.ui.scoreButton.click()
+    cases.measures(widget)
+    nodes = {name: getattr(p, name) for name in ("image", "points", "output", "reference")}
+    nodes["clicks"] = widget.logic.lesion(p.points).click_nodes()[False]
+    nodes["map"] = widget.logic.lesion(p.points).output("scoreMap")
+    for name, node in nodes.items():
+        node.AddObserver(vtk.vtkCommand.DeleteEvent, lambda *_, name=name: freed.append(name))
+    del p, truth, nodes, node
     slicer.mrmlScene.Clear()
     host.process_events(0)
     gc.collect()
-    assert sorted(freed) == ["image", "output", "points", "reference"]
+    assert sorted(freed) == ["clicks", "image", "map", "output", "points", "reference"]
 
 
 def test_reload_during_a_live_update(host, cases):

@@ -211,6 +211,79 @@ def case_points_are_created_named_and_asked_for_in_order():
     assert not widget.ui.applyButton.enabled
 
 
+def slice_views():
+    return {name: slicer.mrmlScene.GetNodeByID(f"vtkMRMLSliceNode{name}") for name in ("Red", "Green", "Yellow")}
+
+
+def view_matrix(view):
+    return slicer.util.arrayFromVTKMatrix(view.GetSliceToRAS()).copy()
+
+
+def case_views_follow_the_points_being_placed():
+    from WeakSegmentLib.inslicer.views import orientation
+
+    add_volume("post", 80, 1)
+    widget, views = open_panel(), slice_views()
+    before = {name: view_matrix(view) for name, view in views.items()}
+    widget.ui.addLesionButton.click()
+    normals = ijk_to_ras()[:3, :3] / np.linalg.norm(ijk_to_ras()[:3, :3], axis=0)
+    for view in views.values():
+        cosines = np.abs(normals.T @ view_matrix(view)[:3, 2])
+        assert cosines.max() > 0.999, "the views lie in the planes of the oblique image"
+    points = widget.parameters.points
+    place(points, 4)
+    middle = end_positions()[:4].mean(axis=0)
+    for view in views.values():
+        if orientation(view) in ("Coronal", "Sagittal"):
+            matrix = view_matrix(view)
+            assert abs(matrix[:3, 2] @ (middle - matrix[:3, 3])) < 0.1, "the lower end is seen through the middle"
+    assert widget.parameters.image is not None
+    place(points)
+    for name, view in views.items():
+        np.testing.assert_allclose(view_matrix(view)[:3, :3], before[name][:3, :3], atol=1e-6)
+        distance = view_matrix(view)[:3, 2] @ (end_positions()[:5].mean(axis=0) - view_matrix(view)[:3, 3])
+        assert abs(distance) < 0.1, "turned back, they show the lesion"
+
+
+def case_only_view_is_turned_for_the_lower_end_and_back():
+    from WeakSegmentLib.inslicer.views import orientation
+
+    add_volume("post", 80, 1)
+    widget, views = open_panel(), slice_views()
+    mapped = {name: view.IsMappedInLayout() for name, view in views.items()}
+    try:
+        for name, view in views.items():
+            view.SetMappedInLayout(name == "Red")
+        assert orientation(views["Red"]) == "Axial"
+        green = view_matrix(views["Green"])
+        widget.ui.addLesionButton.click()
+        assert orientation(views["Red"]) == "Axial"
+        place(widget.parameters.points, 4)
+        assert orientation(views["Red"]) == "Coronal"
+        widget.ui.pointsWidget.markupsPlaceWidget().setPlaceModeEnabled(False)
+        assert orientation(views["Red"]) == "Axial", "placing was given up"
+        assert (view_matrix(views["Green"]) == green).all()
+    finally:
+        for name, view in views.items():
+            view.SetMappedInLayout(mapped[name])
+
+
+def case_shortcuts_work_only_while_the_module_is_entered():
+    widget = ready_panel()
+    keys = [shortcut.key.toString() for shortcut in widget.shortcuts]
+    assert keys == [f"Ctrl+Shift+{letter}" for letter in "PMXZY"]
+    assert all(shortcut.enabled for shortcut in widget.shortcuts)
+    slicer.modules.weaksegment.widgetRepresentation().exit()
+    assert not any(shortcut.enabled for shortcut in widget.shortcuts)
+    open_panel()
+    assert all(shortcut.enabled for shortcut in widget.shortcuts)
+    widget.parameters.points.UnsetNthControlPointPosition(2)
+    widget.onPlaceShortcut()
+    assert widget.ui.pointsWidget.markupsPlaceWidget().placeModeEnabled
+    widget.onPlaceShortcut()
+    assert not widget.ui.pointsWidget.markupsPlaceWidget().placeModeEnabled
+
+
 def case_points_named_for_another_end_are_told():
     widget = ready_panel()
     points, positions = widget.parameters.points, end_positions()
