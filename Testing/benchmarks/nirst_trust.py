@@ -67,6 +67,10 @@ def simulate(kind: str, number: int, model: ForwardModel, fibers: Fibers):
     points = pixel_points()
     shown = np.any([i.contains(points) for i in phantom.inclusions if i.in_mri], axis=0)
     mask = light.labels.with_array(shown.reshape(light.labels.shape).astype(np.uint8), "shown by the MRI")
+    numbers = np.zeros(len(points), dtype=np.uint8)  # each lesion that the MRI shows is a region of its own
+    for number_in_mri, inclusion in enumerate((i for i in phantom.inclusions if i.in_mri), start=1):
+        numbers[inclusion.contains(points)] = number_in_mri
+    regions = light.labels.with_array(numbers.reshape(light.labels.shape), "regions")
     case = Case(
         light.measured,
         fibers,
@@ -75,7 +79,7 @@ def simulate(kind: str, number: int, model: ForwardModel, fibers: Fibers):
         Plane(np.eye(4)),
         light.reference,
         [light.mri],
-        mask,
+        regions,
     )
     return case, mask, phantom
 
