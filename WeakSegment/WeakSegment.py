@@ -59,6 +59,7 @@ class WeakSegment(ScriptedLoadableModule):
             "segmentation in DCE-MRI, MICCAI 2023, doi 10.1007/978-3-031-43901-8_54."
         )
         slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", registerEditorEffect)
 
 
 def registerSampleData():
@@ -74,6 +75,18 @@ def registerSampleData():
         customDownloader=loadSyntheticCase,
         thumbnailFileName=os.path.join(os.path.dirname(__file__), "Resources", "Icons", "WeakSegment-sample.png"),
     )
+
+
+def registerEditorEffect():
+    """Add the effect "Extreme points" to the Segment Editor; a Slicer built without the editor has none."""
+    try:
+        import qSlicerSegmentationsEditorEffectsPythonQt as effects
+    except ImportError:
+        return
+    effect = effects.qSlicerSegmentEditorScriptedEffect(None)
+    source = os.path.join(os.path.dirname(__file__), "SegmentEditorExtremePointsLib", "SegmentEditorEffect.py")
+    effect.setPythonSource(source.replace("\\", "/"))
+    effect.self().register()
 
 
 def loadSyntheticCase(source=None):

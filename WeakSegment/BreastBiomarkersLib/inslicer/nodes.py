@@ -221,7 +221,6 @@ def mask_to_segment(
         If the scene refuses the import.
     """
     require_writable(segmentation_node)
-    world_to_local = np.linalg.inv(local_to_world(segmentation_node))
     segmentation = segmentation_node.GetSegmentation()
     if segment_id is None or segmentation.GetSegment(segment_id) is None:
         segment_id = segmentation.AddEmptySegment("", name, *([] if color is None else [color]))
@@ -229,14 +228,21 @@ def mask_to_segment(
     if not mask.array.any():
         logic.ClearSegment(segmentation_node, segment_id)
         return segment_id
-    image = slicer.vtkOrientedImageData()
-    k, j, i = mask.shape
-    image.SetExtent(0, i - 1, 0, j - 1, 0, k - 1)
-    image.SetImageToWorldMatrix(slicer.util.vtkMatrixFromArray(world_to_local @ mask.ijk_to_ras))
-    image.GetPointData().SetScalars(numpy_to_vtk(mask.array.astype(np.uint8).ravel(), deep=True))
+    image = mask_to_image(mask, segmentation_node)
     if not logic.SetBinaryLabelmapToSegment(image, segmentation_node, segment_id, logic.MODE_REPLACE):
         raise RuntimeError(f"The scene refused the segment '{name}'.")
     return segment_id
+
+
+def mask_to_image(mask: Volume, segmentation_node: Any) -> Any:
+    """Return a mask, which is in world RAS, as vtkOrientedImageData in the coordinates of a segmentation node."""
+    image = slicer.vtkOrientedImageData()
+    k, j, i = mask.shape
+    image.SetExtent(0, i - 1, 0, j - 1, 0, k - 1)
+    world_to_local = np.linalg.inv(local_to_world(segmentation_node))
+    image.SetImageToWorldMatrix(slicer.util.vtkMatrixFromArray(world_to_local @ mask.ijk_to_ras))
+    image.GetPointData().SetScalars(numpy_to_vtk(mask.array.astype(np.uint8).ravel(), deep=True))
+    return image
 
 
 def mask_from_segment(segmentation_node: Any, segment_id: str, volume_node: Any) -> Volume:

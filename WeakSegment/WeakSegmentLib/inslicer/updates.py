@@ -238,8 +238,7 @@ class Updates:
                 slicer.mrmlScene.RemoveNode(node.GetDisplayNode())
                 slicer.mrmlScene.RemoveNode(node)
             raise
-        record = json.dumps(answer.result.record).replace("|", "\\u007c")  # Slicer separates tags in files by |
-        node.GetSegmentation().GetSegment(ids[0]).SetTag(RECORD_TAG, record)
+        set_record(node, ids[0], answer.result)
         lesion.set_segments(node, ids)
         earlier = self._prompts.get(lesion.points_node.GetID())
         step = Step([before] if earlier is None else [before, earlier], [SegmentState(node, ids), question.prompts])
@@ -276,6 +275,12 @@ class Updates:
                     self._prompts[state.points_id] = state
                 elif isinstance(state, Prompts):
                     self._prompts.pop(state.points_id, None)
+
+
+def set_record(segmentation_node: Any, segment_id: str, result: Segmentation) -> None:
+    """Keep with a segment how it was made."""
+    record = json.dumps(result.record).replace("|", "\\u007c")  # Slicer separates tags in files by |
+    segmentation_node.GetSegmentation().GetSegment(segment_id).SetTag(RECORD_TAG, record)
 
 
 def _new_ids(segmentation_node: Any) -> list[str]:
