@@ -1,9 +1,9 @@
 """The method that trusts the MRI as far as the light allows: regions, then regions and field, then a region of its own.
 
-1. One value per region (hard prior). If the light is explained to the noise, that is the answer.
-2. Else a smooth field is added, as strong as the data ask for.
-3. A compact peak of that field is a lesion which the MRI does not show: it is outlined, becomes a region, and step 1 is
-   tried again. If that explains the light the answer is regions only, else the field stays.
+1. One value per region (hard prior). If a smooth field beside them gains nothing, that is the answer.
+2. The segmentation is moved within the plane, because breasts move between MRI and light.
+3. A smooth field is added, as strong as the data ask for. Its compact peaks are lesions which the MRI does not show:
+   ellipses are fitted to them. If regions and ellipses explain the light they are the answer, else the field stays.
 """
 
 from __future__ import annotations
@@ -18,36 +18,31 @@ from scipy import ndimage
 
 from NIRSTReconstructionLib.basis import Basis, MeshBasis, RegionBasis
 from NIRSTReconstructionLib.calibration import DataSpace
+from NIRSTReconstructionLib.field import FIELD_STRENGTHS, Field, StackedBasis, field_evidence, smooth_field
 from NIRSTReconstructionLib.forward import ForwardModel
-from NIRSTReconstructionLib.gauss_newton import (
-    GaussNewtonResult,
-    GaussNewtonSettings,
-    Prior,
-    gauss_newton,
-    whitened_jacobian,
+from NIRSTReconstructionLib.gauss_newton import GaussNewtonResult
+from NIRSTReconstructionLib.outlines import (
+    EllipseOutlines,
+    FixedOutlines,
+    Outlines,
+    ShiftedOutlines,
+    circle_of,
+    fit_outlines,
+    whitened_derivatives,
 )
-from NIRSTReconstructionLib.lesion_shape import EllipseBasis, ellipse_of, fit_ellipses
-from NIRSTReconstructionLib.plane import Plane, SliceGrid
-from NIRSTReconstructionLib.region_field import (
-    FIELD_STRENGTHS,
-    REGION_SD,
-    RegionField,
-    field_evidence,
-    region_field,
-)
+from NIRSTReconstructionLib.plane import Plane, SliceGrid, sample_volume
 from NIRSTReconstructionLib.spectra import MAP_NAMES, Tissue
 
 ACCEPTED_CHI = 1.1
 """Root-mean-square residual in units of the noise up to which regions alone are believed."""
 NEEDED_EVIDENCE = 6.0
 """Log marginal likelihood that a field must gain over none (a factor of 400) before it is added to regions."""
-WORTH_KEEPING = 0.7
-"""Regions found in the light stay beside a field if they lower the residual to this share."""
 PEAK_SHARE = 0.5
 """Share of the field's peak above which a lesion that the MRI does not show is looked for."""
 SMALLEST_LESION_MM2 = 30.0
 MAX_DISCOVERED = 3
 SPOT_DEVIATIONS = 5.0
+_SHARP_ENOUGH = 3.0  # noise standard deviations between edge and background
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +52,7 @@ class AdaptiveResult:
     Attributes
     ----------
     basis : Basis
-    coefficients : (P, B) ndarray
-        Of the basis, in units of the bulk.
-    covariance : (P * B, P * B) ndarray
+        Regions, or regions and the mesh of a field.
     fit : GaussNewtonResult
         The iteration that was accepted.
     remark : str
@@ -69,113 +62,61 @@ class AdaptiveResult:
     """
 
     basis: Basis
-    coefficients: NDArray[np.float64]
-    covariance: NDArray[np.float64]
     fit: GaussNewtonResult
     remark: str
     regions: Volume
 
 
-def bright_regions(gray: NDArray[np.float64], body: NDArray[np.bool_], grid: SliceGrid, name: str) -> Volume:
+def bright_regions(image: Volume, smooth: NDArray[np.float64], body: NDArray[np.bool_], grid: SliceGrid) -> Volume:
     """Return the bright spots of an MRI in the plane as a label map: 0 elsewhere, then one number per spot.
 
     A spot is brighter than the body's median by `SPOT_DEVIATIONS` robust standard deviations and at least
-    `SMALLEST_LESION_MM2` large; its edge lies halfway between the median and its own brightness.
+    `SMALLEST_LESION_MM2` large. Its edge lies halfway between the median and its own brightness: voxel by voxel on the
+    MRI's own grid where the noise allows, else in the smoothed pixels of the plane.
 
     Parameters
     ----------
-    gray : (rows * columns,) ndarray
-        Smoothed gray values of the pixels.
+    image : Volume
+    smooth : (rows * columns,) ndarray
+        Its smoothed gray values at the pixels.
     body : (rows * columns,) ndarray of bool
     grid : SliceGrid
-    name : str
     """
-    median = float(np.median(gray[body]))
-    deviation = 1.4826 * float(np.median(np.abs(gray[body] - median)))
-    above = body & (gray > median + SPOT_DEVIATIONS * deviation)
-    cores, count = ndimage.label(above.reshape(grid.shape))
+    sharp = sample_volume(image, grid.plane.to_ras(grid.points_mm), nearest=True)
+    median = float(np.median(smooth[body]))
+    deviation = 1.4826 * float(np.median(np.abs(smooth[body] - median)))
+    noise = 1.4826 * float(np.nanmedian(np.abs((sharp - smooth)[body])))
+    cores, count = ndimage.label((body & (smooth > median + SPOT_DEVIATIONS * deviation)).reshape(grid.shape))
     labels = np.zeros(body.size, dtype=np.int16)
     smallest = SMALLEST_LESION_MM2 / grid.pixel_mm**2
+    edges = []
     for core in range(1, count + 1):
         spot = (cores == core).ravel()
         if spot.sum() < smallest:
             continue
-        edge = (median + float(np.percentile(gray[spot], 75))) / 2
-        grown, _ = ndimage.label((body & (gray > edge)).reshape(grid.shape))
-        number = np.bincount(grown.ravel()[spot & (gray > edge)]).argmax()
-        labels[(grown.ravel() == number) & (labels == 0)] = labels.max() + 1
-    return grid.volume(labels, f"bright regions of {name}")
+        edge = (median + float(np.percentile(smooth[spot], 75))) / 2
+        grown = ndimage.label((body & (smooth > edge)).reshape(grid.shape))[0].ravel()
+        here = grown[spot & (smooth > edge)]
+        if here.size:
+            labels[(grown == np.bincount(here).argmax()) & (labels == 0)] = labels.max() + 1
+            edges.append(edge)
+    name = f"bright regions of {image.name}"
+    if not edges or min(edges) - median < _SHARP_ENOUGH * noise:
+        return grid.volume(labels, name)
+    return _on_voxels(image, grid.volume(labels, name), np.array(edges), grid)
 
 
-@dataclass(frozen=True, eq=False)
-class _Problem:
-    """What stays the same in every fit."""
-
-    model: ForwardModel
-    measured: NDArray[np.float64]
-    space: DataSpace
-    start: Tissue
-    parameters: tuple[str, ...]
-    settings: GaussNewtonSettings
-
-    @property
-    def points_mm(self) -> NDArray[np.float64]:
-        return self.model.mesh.quadrature.points
-
-    @property
-    def scale(self) -> NDArray[np.float64]:
-        return self.start.values()[[MAP_NAMES.index(name) for name in self.parameters]]
-
-    def fit_regions(self, regions: Basis, progress: Progress = ignore_progress) -> GaussNewtonResult:
-        prior = Prior(np.eye(regions.count), 1.0, REGION_SD)
-        return gauss_newton(
-            self.model,
-            self.measured,
-            self.space,
-            regions.at(self.points_mm),
-            self.start,
-            self.parameters,
-            prior,
-            self.settings,
-            progress,
-            at_quadrature=True,
-        )
-
-    def fit_field(
-        self, expansion: RegionField, strength: float, regions: GaussNewtonResult, progress: Progress
-    ) -> GaussNewtonResult:
-        R, m = expansion.basis.first.count, expansion.modes.shape[1]
-        prior = Prior(np.diag(np.r_[np.full(R, 1 / REGION_SD), np.ones(m)]), np.r_[np.ones(R), np.zeros(m)], 1.0)
-        return gauss_newton(
-            self.model,
-            self.measured,
-            self.space,
-            expansion.basis.at(self.points_mm),
-            self.start,
-            self.parameters,
-            prior,
-            self.settings,
-            progress,
-            at_quadrature=True,
-            transform=expansion.transform(strength),
-            first=np.hstack([regions.coefficients, np.zeros((len(self.parameters), m))]),
-        )
-
-    def field_strength(self, expansion: RegionField, regions: GaussNewtonResult) -> tuple[float, float]:
-        """Return the most likely strength of the field and the log evidence for it over none."""
-        R = expansion.basis.first.count
-        maps = self.start.maps(len(self.points_mm))
-        at = expansion.basis.at(self.points_mm)
-        rows = [MAP_NAMES.index(name) for name in self.parameters]
-        maps[rows] *= (at[:, :R] @ regions.coefficients.T).T
-        y, J = whitened_jacobian(
-            self.model, maps, at, self.parameters, self.scale, self.space, True, expansion.transform(1.0)
-        )
-        J = J.reshape(len(J), len(rows), -1)
-        by_region, by_mode = (part.reshape(len(J), -1) for part in (J[:, :, :R], J[:, :, R:]))
-        evidence = field_evidence(self.space.whiten(self.measured - y), by_region, by_mode)
-        best = int(evidence.argmax())
-        return FIELD_STRENGTHS[best], float(evidence[best])
+def _on_voxels(image: Volume, labels: Volume, edges: NDArray[np.float64], grid: SliceGrid) -> Volume:
+    """Return the spots of a plane as those voxels of the image near the plane and spot that are above its edge."""
+    k, j, i = np.indices(image.shape)
+    voxels = np.column_stack([i.ravel(), j.ravel(), k.ravel()])
+    near = np.abs(grid.plane.to_plane(image.points_to_ras(voxels))[1]) <= np.linalg.norm(image.spacing)
+    reach = ndimage.grey_dilation(labels.array, footprint=np.ones((1, 5, 5)))
+    spot = np.zeros(len(voxels), dtype=np.int16)
+    in_plane = grid.plane.to_plane(image.points_to_ras(voxels[near]))[0]
+    spot[near] = sample_volume(labels.with_array(reach), grid.plane.to_ras(in_plane), nearest=True, outside=0.0)
+    above = image.array.ravel() > np.r_[np.inf, edges][spot]
+    return image.with_array(np.where(above, spot, 0).astype(np.int16).reshape(image.shape), labels.name)
 
 
 def fit_adaptively(
@@ -189,14 +130,13 @@ def fit_adaptively(
     mesh_basis: MeshBasis,
     grid: SliceGrid,
     body: NDArray[np.bool_],
-    settings: GaussNewtonSettings | None = None,
     progress: Progress = ignore_progress,
 ) -> AdaptiveResult:
     """Return the simplest image that explains the light: regions, regions found in the light, or regions and field.
 
     Parameters
     ----------
-    model, measured, space, start, parameters, settings, progress
+    model, measured, space, start, parameters, progress
         See `gauss_newton`.
     segmentation : Volume
         Regions of the MRI; a single one where nothing is known.
@@ -208,60 +148,84 @@ def fit_adaptively(
     body : (rows * columns,) ndarray of bool
         Pixels inside the body.
     """
-    problem = _Problem(model, measured, space, start, parameters, settings or GaussNewtonSettings())
-    regions = RegionBasis(segmentation, plane, problem.points_mm)
-    hard = problem.fit_regions(regions, portion(progress, 0.0, 0.3))
-    chi = hard.history[-1]["chi"]
-    expansion = region_field(regions, mesh_basis)
-    strength, evidence = problem.field_strength(expansion, hard)
-    if evidence < NEEDED_EVIDENCE:
-        why = f"Regions alone explain the light (residual {chi:.2f} of the noise)."
-        return AdaptiveResult(regions, hard.coefficients, hard.covariance, hard, why, segmentation)
-    field = problem.fit_field(expansion, strength, hard, portion(progress, 0.35, 0.6))
-    begin = _peaks_of_the_field(problem, regions, mesh_basis, hard, field, expansion, strength, grid, body)
-    if begin is not None:
-        outlined, fit = fit_ellipses(model, measured, space, start, parameters, *begin, portion(progress, 0.6, 0.8))
-        left, K = fit.history[-1]["chi"], len(outlined.shapes)
-        numbers = np.zeros(body.size, dtype=np.int16)
-        numbers[body] = outlined.numbers_at(grid.points_mm[body])
-        labels = grid.volume(numbers, "regions of MRI and light")
-        if left <= ACCEPTED_CHI:
-            why = f"The MRI's regions leave {chi:.2f} of the noise; with {K} found in the light it is {left:.2f}."
-            return AdaptiveResult(outlined, fit.coefficients, fit.covariance, fit, why, labels)
-        if left < WORTH_KEEPING * chi:
-            expansion, hard, segmentation = region_field(outlined, mesh_basis), fit, labels
-            strength, _ = problem.field_strength(expansion, hard)
-            field = problem.fit_field(expansion, strength, hard, portion(progress, 0.8, 1.0))
-    added = expansion.basis.first.count - regions.count
-    found = f" {added} region(s) found in the light and" if added else ""
-    why = (
-        f"The MRI's regions leave {chi:.2f} of the noise;{found} a smooth field of {strength:.0%} of the bulk were "
-        f"added, and {field.history[-1]['chi']:.2f} is left."
+    common = (model, measured, space, start, parameters)
+    regions = RegionBasis(segmentation, plane, model.mesh.quadrature.points)
+    known: Outlines = FixedOutlines(regions)
+    known, fit = fit_outlines(
+        *common, known, np.ones((len(parameters), regions.count)), None, portion(progress, 0, 0.2)
     )
-    T = expansion.transform(strength)
-    wide = np.kron(np.eye(len(parameters)), T)
-    covariance = wide @ field.covariance @ wide.T
-    return AdaptiveResult(expansion.basis, field.coefficients @ T.T, covariance, field, why, segmentation)
+    said = f"The MRI's regions leave {_chi(fit):.2f} of the noise"
+    field = smooth_field(mesh_basis)
+    strength, evidence = _field_strength(*common, known, fit, field)
+    if evidence < NEEDED_EVIDENCE:
+        return AdaptiveResult(known, fit, f"{said}: they explain the light.", segmentation)
+
+    if regions.count > 1:
+        known = ShiftedOutlines(regions, grid)
+        moved, shifted_fit = fit_outlines(*common, known, fit.coefficients, None, portion(progress, 0.25, 0.4))
+        if _chi(shifted_fit) <= ACCEPTED_CHI:
+            said += f", moved by {np.hypot(*moved.numbers):.1f} mm {_chi(shifted_fit):.2f}: they explain the light."
+            return AdaptiveResult(moved, shifted_fit, said, _drawn(moved, grid, body))
+        strength, _ = _field_strength(*common, known, fit, field)
+    beside, both = fit_outlines(*common, known, fit.coefficients, field.scaled(strength), portion(progress, 0.4, 0.6))
+
+    found = _peaks_of_the_field(start, parameters, model, beside, both, field, grid, body)
+    if found is not None:
+        outlined, fit = fit_outlines(*common, *found, None, portion(progress, 0.6, 0.75))
+        if _chi(fit) <= ACCEPTED_CHI:
+            said += f", with {len(found[0].shapes)} more found in the light {_chi(fit):.2f}: they explain the light."
+            return AdaptiveResult(outlined, fit, said, _drawn(outlined, grid, body))
+    if beside.numbers.size:
+        said += f", moved by {np.hypot(*beside.numbers):.1f} mm and"
+    said += f" with a smooth field of {strength:.0%} of the bulk beside them {_chi(both):.2f}."
+    return AdaptiveResult(StackedBasis(beside, mesh_basis), both, said, _drawn(beside, grid, body))
+
+
+def _field_strength(
+    model: ForwardModel,
+    measured: NDArray[np.float64],
+    space: DataSpace,
+    start: Tissue,
+    parameters: tuple[str, ...],
+    outlines: Outlines,
+    fit: GaussNewtonResult,
+    field: Field,
+) -> tuple[float, float]:
+    """Return the most likely strength of the field and the log evidence for it over none."""
+    explained, by_mode = whitened_derivatives(model, space, start, parameters, outlines, fit.coefficients, field)
+    evidence = field_evidence(space.whiten(measured - fit.predicted), explained, by_mode)
+    best = int(evidence.argmax())
+    return FIELD_STRENGTHS[best], float(evidence[best])
+
+
+def _drawn(outlines: Outlines, grid: SliceGrid, body: NDArray[np.bool_]) -> Volume:
+    """Return the regions as a label map in the plane."""
+    numbers = np.zeros(body.size, dtype=np.int16)
+    numbers[body] = outlines.at(grid.points_mm[body]).toarray().argmax(axis=1)
+    return grid.volume(numbers, "regions of MRI and light")
+
+
+def _chi(fit: GaussNewtonResult) -> float:
+    return fit.history[-1]["chi"]
 
 
 def _peaks_of_the_field(
-    problem: _Problem,
-    regions: RegionBasis,
-    mesh_basis: MeshBasis,
-    hard: GaussNewtonResult,
-    field: GaussNewtonResult,
-    expansion: RegionField,
-    strength: float,
+    start: Tissue,
+    parameters: tuple[str, ...],
+    model: ForwardModel,
+    known: Outlines,
+    fit: GaussNewtonResult,
+    field: Field,
     grid: SliceGrid,
     body: NDArray[np.bool_],
-) -> tuple[EllipseBasis, NDArray[np.float64]] | None:
+) -> tuple[EllipseOutlines, NDArray[np.float64]] | None:
     """Return circles where the field changes the absorption by at least half its peak, with values; None without."""
     points = grid.points_mm[body]
-    nodes = (field.coefficients @ expansion.transform(strength).T)[:, regions.count :]
-    at_pixels = mesh_basis.at(points) @ nodes.T  # (pixels, P)
-    extinction = problem.model.spectra.extinction
-    rows = [MAP_NAMES.index(name) for name in problem.parameters]
-    absorbed = problem.scale * np.array([extinction[:, r].mean() if r < 4 else 0.0 for r in rows])
+    R = known.count
+    at_pixels = field.mesh_basis.at(points) @ fit.coefficients[:, R:].T  # (pixels, P)
+    rows = [MAP_NAMES.index(name) for name in parameters]
+    extinction = model.spectra.extinction
+    absorbed = start.values()[rows] * np.array([extinction[:, r].mean() if r < 4 else 0.0 for r in rows])
     change = np.zeros(body.size)
     change[body] = at_pixels @ absorbed / absorbed.sum()
     peak = change[np.abs(change).argmax()]
@@ -273,7 +237,7 @@ def _peaks_of_the_field(
     shapes, values = [], []
     for component in largest:
         inside = components.ravel() == component
-        shapes.append(ellipse_of(grid.points_mm[inside], sizes[component - 1]))
-        around = hard.coefficients[:, np.bincount(regions.number_at(grid.points_mm[inside])).argmax()]
+        shapes.append(circle_of(grid.points_mm[inside], sizes[component - 1]))
+        around = known.at(grid.points_mm[inside]).mean(axis=0) @ fit.coefficients[:, :R].T
         values.append(np.maximum(around + at_pixels[inside[body]].mean(axis=0), 0.1))
-    return EllipseBasis(regions, np.array(shapes)), np.column_stack([hard.coefficients, *values])
+    return EllipseOutlines(known, np.array(shapes)), np.column_stack([fit.coefficients[:, :R], *values])

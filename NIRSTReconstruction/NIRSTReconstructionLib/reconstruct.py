@@ -288,8 +288,7 @@ def reconstruct(
     if settings.method == "adaptive":
         answer = _adapted(model, measured, space, bulk.tissue, settings, contour, fit.plane, images, regions, rest)
         remarks.append(answer.remark)
-        basis, coefficients, covariance, result = answer.basis, answer.coefficients, answer.covariance, answer.fit
-        regions = answer.regions
+        basis, result, regions = answer.basis, answer.fit, answer.regions
     else:
         basis, prior = _basis_and_prior(settings, model, contour, fit.plane, images, regions)
         exact = isinstance(basis, RegionBasis)
@@ -305,15 +304,14 @@ def reconstruct(
             rest,
             at_quadrature=exact,
         )
-        coefficients, covariance = result.coefficients, result.covariance
     if not result.converged:
         remarks.append(f"Not converged: {result.reason}.")
     done = Reconstruction(
         plane=fit.plane,
         outline_mm=even_polygon(contour.samples[1], 1.0),
         basis=basis,
-        coefficients=coefficients,
-        covariance=covariance,
+        coefficients=result.coefficients,
+        covariance=result.covariance,
         bulk=bulk,
         model=model,
         measurements=measured,
@@ -473,8 +471,8 @@ def _adapted(
     grid = slice_grid(plane, outline, _ADAPTIVE_PIXEL_MM)
     body = distance_to_polygon(grid.points_mm, outline) < 0
     if regions is None and images:
-        gray = gray_values(images[0], plane, outline, grid.points_mm)
-        regions = bright_regions(gray, body, grid, images[0].name)
+        smooth = gray_values(images[0], plane, outline, grid.points_mm)
+        regions = bright_regions(images[0], smooth, body, grid)
     elif regions is None:
         regions = grid.volume(np.zeros(grid.shape, dtype=np.int16), "no regions")
     return fit_adaptively(
@@ -488,7 +486,6 @@ def _adapted(
         MeshBasis(_reconstruction_mesh(model, contour, settings)),
         grid,
         body,
-        settings.iteration,
         progress,
     )
 
