@@ -9,7 +9,7 @@ from typing import Any
 from BreastBiomarkersLib import command_line
 from BreastBiomarkersLib.progress import Progress, portion
 
-from RadiomicsPanelLib import cohort_cli, habitats_cli, maps_cli
+from RadiomicsPanelLib import cohort_cli, habitats_cli, maps_cli, pyradiomics_cli
 from RadiomicsPanelLib.case_options import add_case_options, cases_of
 from RadiomicsPanelLib.catalog import FAMILIES
 from RadiomicsPanelLib.extract import extract_all
@@ -53,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     maps_cli.add_commands(commands)
     habitats_cli.add_commands(commands)
+    pyradiomics_cli.add_commands(commands)
     cohort_cli.add_commands(commands)
     return parser
 
