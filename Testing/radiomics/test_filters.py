@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.progress import Cancelled
-from BreastBiomarkersLib.volume import Volume, to_sitk
+from BreastBiomarkersLib.volume import Volume, to_sitk, write_volume
 from conftest import oblique_ijk_to_ras
 from RadiomicsPanelLib.cli import main
 from RadiomicsPanelLib.extract import extract_all, provenance
@@ -321,8 +321,6 @@ def test_constant_and_flat_regions_can_be_filtered(measure):
 
 
 def test_filters_from_the_command_line(tmp_path, lump, capsys):
-    from BreastBiomarkersLib.volume import write_volume
-
     case = lump()
     write_volume(case.image, tmp_path / "image.nrrd")
     write_volume(case.mask.with_array(case.mask.array.astype(np.uint8)), tmp_path / "mask.nrrd")

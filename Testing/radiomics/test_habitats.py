@@ -11,6 +11,7 @@ from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.volume import Volume, read_volume, write_volume
 from conftest import oblique_ijk_to_ras
 from RadiomicsPanelLib.cli import main
+from RadiomicsPanelLib.feature import NotApplicable
 from RadiomicsPanelLib.habitat_features import DIVISION_FEATURES, HABITAT_FEATURES, Division, Habitat
 from RadiomicsPanelLib.habitats import (
     HabitatModel,
@@ -25,7 +26,7 @@ from RadiomicsPanelLib.habitats import (
 )
 from RadiomicsPanelLib.maps import compute_feature_maps
 from RadiomicsPanelLib.roi import Case, prepare_roi, read_cases
-from RadiomicsPanelLib.settings import Settings
+from RadiomicsPanelLib.settings import Settings, write_settings
 from scipy import ndimage
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
@@ -207,8 +208,6 @@ def test_each_habitat_by_hand():
 
 
 def values_of(habitat):
-    from RadiomicsPanelLib.feature import NotApplicable
-
     found = {}
     for feature in HABITAT_FEATURES:
         try:
@@ -329,7 +328,7 @@ def test_commands(tmp_path, capsys):
         ):
             write_volume(volume, path)
         files.append([str(p) for p in paths])
-    write_settings_of(tmp_path / "mine.json")
+    write_settings(Settings(), tmp_path / "mine.json")
     common = ["--settings", str(tmp_path / "mine.json"), "--json"]
     model = str(tmp_path / "model.json")
     assert (
@@ -362,9 +361,3 @@ def test_commands(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["segments"][0]["habitats"] == 4
     assert main([*one, "--thresholds", "140"]) == 2
     assert "1 thresholds for the 2 channels" in capsys.readouterr().err
-
-
-def write_settings_of(path):
-    from RadiomicsPanelLib.settings import write_settings
-
-    write_settings(Settings(), path)

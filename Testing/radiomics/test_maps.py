@@ -94,7 +94,7 @@ def test_every_feature_but_shape_has_a_map():
 def test_chunks_do_not_show(monkeypatch):
     roi = ragged()
     whole = compute_feature_maps(roi, ["glcm_contrast", "glszm"])
-    monkeypatch.setattr("RadiomicsPanelLib.maps._CHUNK", 64 * 27)
+    monkeypatch.setitem(compute_feature_maps.__globals__, "_CHUNK", 64 * 27)
     parts = compute_feature_maps(roi, ["glcm_contrast", "glszm"])
     for column, values in whole.values.items():
         np.testing.assert_array_equal(values, parts.values[column])
@@ -141,7 +141,7 @@ def test_maps_on_the_source_grid(lump):
 
 def test_progress_per_chunk_and_cancel(monkeypatch):
     roi, seen = ragged(), []
-    monkeypatch.setattr("RadiomicsPanelLib.maps._CHUNK", 128 * 27)
+    monkeypatch.setitem(compute_feature_maps.__globals__, "_CHUNK", 128 * 27)
     compute_feature_maps(roi, ["stat", "glcm_contrast"], progress=lambda fraction, message: seen.append(fraction))
     assert seen == sorted(seen)
     assert len(seen) > 12
