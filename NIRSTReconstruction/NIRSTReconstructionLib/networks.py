@@ -106,7 +106,7 @@ class Eyes:
                 raise InputError("Light is missing, which this network cannot see through without a physical model.")
             light = self.physics.imputed(light, active, noise)
         assert self.scale is not None
-        matrix = as_matrix(self.scale.apply(light - reference))
+        matrix = as_matrix(self.scale.apply((light - reference).float()))
         return {"light": matrix, "mri": scaled_mri(looks.mri, body)[:, None]}
 
 

@@ -31,6 +31,7 @@ LOWEST_TISSUE, HIGHEST_TISSUE = Tissue(4.0, 2.0, 0.05), Tissue(60.0, 40.0, 0.95)
 
 _FIT_KNOTS = 25
 _FIT_ROUNDS = 12
+_BACKGROUND_ROUNDS = 3
 _MOST_NEPERS = 30.0  # light that falls further from fiber to fiber is lost in rounding
 _LESION_ABOVE = 4.0  # robust standard deviations of the smoothed MRI
 _SMALLEST_REGION_MM2 = 30.0
@@ -108,7 +109,7 @@ class OneStep:
         low, high = (np.log(extinction @ tissue.values()[:3]) for tissue in (LOWEST_TISSUE, HIGHEST_TISSUE))
         darkest = (_MOST_NEPERS / model.optodes.distances.max()) ** 2 / (3 * self._musp)
         self._log_range = low, np.maximum(np.minimum(high, np.log(darkest)), low + 0.1)
-        self._fit_table = self._tensor(self._light_table(np.linspace(low, high, _FIT_KNOTS)))  # (K, W, C)
+        self._fit_table = self._tensor(self._light_table(np.linspace(*self._log_range, _FIT_KNOTS)))  # (K, W, C)
         self._extinction = self._tensor(extinction)
 
         points = model.mesh.quadrature.points
@@ -120,11 +121,13 @@ class OneStep:
         self._blob_size = float(np.sqrt(np.square(inner).sum(axis=1).mean()))
         uniform = np.ones((len(self._cells), 1))
         self._columns = self._tensor(np.hstack([_blobs(self._cells, lattice, settings.blob_mm), uniform]))
-        cell_of_pixel = cKDTree(self._cells).query(pixels_mm[body])[1]
-        share = sparse.csr_array((np.ones(body.sum()), (cell_of_pixel, np.arange(body.sum()))))
-        share.resize((len(self._cells), int(body.sum())))
-        counts = np.maximum(np.asarray(share.sum(axis=1)), 1)
-        self._pixels_to_cells = self._tensor((share / counts[:, None]).toarray()).float()
+        # a cell belongs to a region as far as its integration points do, each going with its nearest pixel
+        pixel_of_point = cKDTree(pixels_mm[body]).query(points)[1]
+        share = sparse.csr_array(
+            (model.mesh.quadrature.weights, (self._cell_of_point, pixel_of_point)), (len(self._cells), int(body.sum()))
+        ).toarray()
+        self._pixels_to_cells = self._tensor(share / share.sum(axis=1, keepdims=True)).float()
+        self._tabulated = False
         self._knots = self._cell_table = self._column_table = torch.zeros(0)
         source, detector = model.optodes.channels.T
         gains = np.zeros((len(source), len(model.optodes.sources) + len(model.optodes.detectors)))
@@ -139,6 +142,7 @@ class OneStep:
         """
         low, high = (np.log(tissue.values()[:3]) for tissue in (lowest, highest))
         self._set_knots(np.exp(np.linspace(low, high, knots)))
+        self._tabulated = True
         return self
 
     def images(self, log_amplitude: Tensor, active: Tensor, noise: Tensor, mri: Tensor) -> StepImages:
@@ -157,14 +161,18 @@ class OneStep:
         whiten = self._whitening(active, noise)
         y = torch.where(active, log_amplitude, 0.0).to(self._device, torch.float64)
         bulk = self.fit_bulk(y, whiten)
-        log_mua = torch.log(bulk @ self._extinction.T)
-        if not len(self._cell_table):
+        regions = self._regions(mri)  # (n, R, pixels of the body)
+        if not self._tabulated:
             if len(y) > 1:
                 raise InputError("Tabulate the derivatives before giving several bodies.")
             self._set_knots(bulk.cpu().numpy())
+            bulk = self._background(y, bulk, whiten, self._region_derivatives(regions))
+            self._set_knots(bulk.cpu().numpy())
+        of_regions = self._region_derivatives(regions)
+        bulk = self._background(y, bulk, whiten, of_regions)
+        log_mua = torch.log(bulk @ self._extinction.T)
         residual = whiten(y - self._light(log_mua)[0])  # (n, W, C)
-        regions = self._regions(mri)  # (n, R, pixels of the body)
-        D = whiten(self._derivatives(log_mua, regions))  # (n, W, C, B + 1 + R)
+        D = whiten(self._derivatives(log_mua, of_regions))  # (n, W, C, B + 1 + R)
         gram = torch.einsum("nwcb,nwcd->nwbd", D, D)
         projected = torch.einsum("nwcb,nwc->nwb", D, residual)
         effect = self._extinction * bulk[:, None]  # (n, W, 3): d mua / d relative chromophore
@@ -276,10 +284,35 @@ class OneStep:
         used = max(1, max(int(regions.any(axis=1).sum()) for regions in found))
         return torch.as_tensor(np.stack(found)[:, :used], dtype=torch.float32, device=self._device)
 
-    def _derivatives(self, log_mua: Tensor, regions: Tensor) -> Tensor:
-        """Return d light / d mua of all columns, (n, W, C, B + 1 + R), interpolated between the knots."""
+    def _background(self, y: Tensor, bulk: Tensor, whiten: Callable[[Tensor], Tensor], of_regions: Tensor) -> Tensor:
+        """Return the tissue (n, 3) around the MRI's regions: a few steps in uniform values and those of the regions.
+
+        A lesion draws the homogeneous fit toward itself; here the regions take their share of the light. Where the MRI
+        shows none, or regions that are like the rest, nothing changes.
+        """
+        low, high = (self._tensor(tissue.values()[:3]) for tissue in (LOWEST_TISSUE, HIGHEST_TISSUE))
+        for _ in range(_BACKGROUND_ROUNDS):
+            log_mua = torch.log(bulk @ self._extinction.T)
+            D = whiten(self._derivatives(log_mua, of_regions, only=slice(-1, None)))  # uniform and regions
+            J = D[:, :, :, None] * (self._extinction * bulk[:, None])[:, :, None, :, None]  # (n, W, C, 3, 1 + R)
+            J = J.flatten(1, 2).flatten(2)
+            r = whiten(y - self._light(log_mua)[0]).flatten(1)
+            sd = self._tensor([1.0] + [self.settings.region_sd] * of_regions.shape[-1]).repeat(3)
+            H = J.mT @ J + torch.diag(sd**-2)
+            step = torch.linalg.solve(H, J.mT @ r[..., None]).reshape(len(y), 3, -1)[:, :, 0]
+            bulk = torch.clamp(bulk * torch.exp(step.clamp(-0.3, 0.3)), low, high)
+        return bulk
+
+    def _region_derivatives(self, regions: Tensor) -> Tensor:
+        """Return d light / d mua of regions (n, R, pixels) at all knots, (n, K, W, C, R)."""
         in_cells = torch.einsum("nrp,qp->qnr", regions, self._pixels_to_cells)
-        of_regions = torch.einsum("kwcq,qnr->nkwcr", self._cell_table, in_cells)
+        return torch.einsum("kwcq,qnr->nkwcr", self._cell_table, in_cells)
+
+    def _derivatives(self, log_mua: Tensor, of_regions: Tensor, only: slice = slice(None)) -> Tensor:
+        """Return d light / d mua of the columns (some or all: B + 1) and of the regions, (n, W, C, B + 1 + R).
+
+        They are interpolated between the knots.
+        """
         wavelengths = torch.arange(log_mua.shape[1], device=self._device)
         cases = torch.arange(len(log_mua), device=self._device)[:, None]
         last = len(self._knots) - 1  # of (K, W) absorptions, ascending
@@ -289,7 +322,8 @@ class OneStep:
         share = ((log_mua - self._knots[below, wavelengths]) / gap).clamp(0, 1)
         total = torch.zeros((), dtype=torch.float64, device=self._device)
         for knot, weight in ((below, 1 - share), (above, share)):
-            columns = torch.cat([self._column_table[knot, wavelengths], of_regions[cases, knot, wavelengths]], dim=-1)
+            own = self._column_table[knot, wavelengths][..., only]
+            columns = torch.cat([own, of_regions[cases, knot, wavelengths]], dim=-1)
             total = total + columns.to(torch.float64) * weight[..., None, None]
         return total
 

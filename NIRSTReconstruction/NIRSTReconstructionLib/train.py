@@ -106,7 +106,7 @@ def train(
         _check_sets(sets, settings)
         _open_folder(output, settings, sets, processes)
         progress(0.0, "preparing the light")
-        scale = None if settings.network == "hybrid" else _light_scale(sets)
+        scale = None if settings.network == "hybrid" else light_scale(sets)
         lost = settings.variation.fibers_lost[1] > 0
         split = [_split(phantoms, settings.validation_share) for phantoms in sets]
         learned, watched = zip(*split, strict=True)
@@ -289,7 +289,7 @@ def _seed(seed: int, phantoms: PhantomSet, number: int, first: int) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _light_scale(sets: list[PhantomSet]) -> LightScale:
+def light_scale(sets: list[PhantomSet]) -> LightScale:
     """Return mean and standard deviation per wavelength of the noise-free log ratios."""
     ratios = [phantoms.log_amplitude - torch.as_tensor(reference_light(phantoms.settings)) for phantoms in sets]
     every = torch.cat(ratios).double().transpose(0, 1).flatten(1)

@@ -10,9 +10,11 @@ import torch
 from BreastBiomarkersLib.errors import InputError
 from NIRSTReconstructionLib.bulk import fit_bulk
 from NIRSTReconstructionLib.calibration import data_space
+from NIRSTReconstructionLib.dataset import DatasetSettings
 from NIRSTReconstructionLib.forward import ForwardModel
 from NIRSTReconstructionLib.measurements import Measurements
 from NIRSTReconstructionLib.meshing import fill_contour
+from NIRSTReconstructionLib.network_data import model_of, pixel_grid
 from NIRSTReconstructionLib.network_settings import PhysicsSettings
 from NIRSTReconstructionLib.one_step import OneStep, mri_regions
 from NIRSTReconstructionLib.optodes import place_optodes
@@ -192,6 +194,18 @@ def test_a_uniform_body_has_no_image_and_the_bulk_of_the_iterative_fit(model, st
     iterative = fit_bulk(model, noisy[0], data_space(measured, "fibers"))
     found = step.images(*seen(noisy), torch.full((1, *step.body.shape), 50.0))
     np.testing.assert_allclose(found.bulk[0], iterative.tissue.values()[:3], rtol=2e-3)
+
+
+def test_light_of_a_uniform_disc_from_light_to_dark():
+    settings = DatasetSettings(count=1, wavelengths_nm=(661.0, 808.0, 948.0))
+    model = model_of(settings)
+    points, body = pixel_grid(settings, 24)
+    step = OneStep(model, points, body, SETTINGS)
+    for tissue in (Tissue(4.5, 2.5, 0.06), Tissue(12.0, 6.0, 0.3), Tissue(35.0, 20.0, 0.6)):
+        light = model.measure(tissue.maps(len(model.mesh.nodes)))[None]
+        y, active, noise = seen(light)
+        whiten = step._whitening(active, noise)
+        np.testing.assert_allclose(step.fit_bulk(y, whiten)[0], tissue.values()[:3], rtol=2e-3)
 
 
 def test_several_bodies_at_once_are_as_one_by_one(step, case):
