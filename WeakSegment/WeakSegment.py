@@ -214,6 +214,9 @@ class WeakSegmentWidget(ModulePanel):
             self.choose(self.logic.phasesByName())
         if p.image is None:
             p.image = suggested_volume()
+        lesions = self.logic.lesions()
+        if p.points is None and len(lesions) == 1:
+            p.points = lesions[0].points_node
         if p.output is None and p.points is not None:  # a run may have ended while the panel was hidden
             p.output = self.logic.lesion(p.points).segments()[0]
 

@@ -29,12 +29,14 @@ def main() -> None:
     docs = ROOT / "Docs"
     docs.mkdir(exist_ok=True)
     if REAL_CASE.is_dir():
-        (docs / "weaksegment.png").write_bytes(draw_real_case())
+        picture, distances = draw_real_case()
+        (docs / "weaksegment.png").write_bytes(picture)
+        (docs / "weaksegment-distance.png").write_bytes(distances)
     draw_synthetic_exam(host, modules, docs)
 
 
-def draw_real_case() -> bytes:
-    """Return the segmentation of UCSF-BR-08 from the six extreme points of its published mask."""
+def draw_real_case() -> tuple[bytes, bytes]:
+    """Return UCSF-BR-08 segmented from the six extreme points of its published mask, in slices and as a surface."""
     from BreastBiomarkersLib.report import draw_three_planes
     from BreastBiomarkersLib.volume import read_volume
     from WeakSegmentLib.points import extreme_points_of_mask
@@ -42,7 +44,45 @@ def draw_real_case() -> bytes:
 
     image, reference = (read_volume(REAL_CASE / f"UCSF-BR-08_{name}.nrrd") for name in ("post1", "lesion_clean"))
     found = segment_by_random_walk(image, extreme_points_of_mask(reference))
-    return draw_three_planes(image, {"WeakSegment": found.mask, "published tumor volume, cleaned": reference})
+    masks = {"WeakSegment": found.mask, "published tumor volume, cleaned": reference}
+    return draw_three_planes(image, masks), draw_distance_surface(found.mask, reference)
+
+
+def draw_distance_surface(mask, reference) -> bytes:
+    """Return the surface of a mask from two sides, colored by its distance to that of the reference."""
+    from io import BytesIO
+
+    import matplotlib as mpl
+    import numpy as np
+    from matplotlib.figure import Figure
+    from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+    from WeakSegmentLib.surfaces import distance_surface
+
+    surface = distance_surface(mask, reference)
+    corners = surface.points_ras[surface.triangles]
+    distance = surface.distance_mm[surface.triangles].mean(axis=1)
+    reach = float(np.percentile(np.abs(distance), 98))
+    scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(-reach, reach), "coolwarm")
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    for n, (title, azimuth) in enumerate((("from the front", 90), ("from the left", 180))):
+        axes = figure.add_subplot(1, 2, n + 1, projection="3d")
+        toward = np.array([np.cos(np.deg2rad(azimuth)), np.sin(np.deg2rad(azimuth)), 0.35])
+        light = 0.55 + 0.45 * np.clip(normals @ toward / np.linalg.norm(toward), 0, 1)
+        colors = scale.to_rgba(distance)
+        colors[:, :3] *= light[:, None]
+        axes.add_collection3d(Poly3DCollection(corners, facecolors=colors, linewidths=0, antialiased=False))
+        low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
+        axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), zlim=(low[2], high[2]), title=title)
+        axes.set_box_aspect(high - low)
+        axes.view_init(elev=15, azim=azimuth)
+        axes.set_axis_off()
+    bar = figure.colorbar(scale, ax=figure.axes, shrink=0.8)
+    bar.set_label("outside (+) or inside (-) the reference [mm]")
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
 
 
 def draw_synthetic_exam(host, modules, docs: Path) -> None:
@@ -57,6 +97,8 @@ def draw_synthetic_exam(host, modules, docs: Path) -> None:
     panel.parameters.image, panel.parameters.preContrast = image, exam.preNode
     panel.parameters.points = exam.pointsNode
     panel.ui.applyButton.click()
+    panel.parameters.reference, panel.parameters.referenceSegmentId = exam.truthSegmentationNode, exam.truthSegmentId
+    host.wait_until(lambda: not panel.measuring.busy, 60)
     host.grab("WeakSegment", docs / "weaksegment-panel.png")
     lesion = weak.lesion(exam.pointsNode).segment()
 

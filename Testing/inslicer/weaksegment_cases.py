@@ -1081,6 +1081,16 @@ def case_console():
         assert expected in message, message
 
 
+def case_simulated_exam_is_ready_to_apply():
+    slicer.util.getModuleLogic("WeakSegment").simulateCase(seed=1)
+    widget = open_panel()
+    p = widget.parameters
+    assert [node.GetName() for node in (p.preContrast, p.image)] == ["pre-contrast", "post-contrast 1"]
+    assert p.late.GetName() > p.image.GetName()
+    assert p.points.GetName() == "Lesion"
+    assert widget.ui.applyButton.enabled
+
+
 def case_simulated_exam():
     logic = slicer.util.getModuleLogic("WeakSegment")
     exam = logic.simulateCase(seed=1)

@@ -51,14 +51,17 @@ def jitter_agreement(
         As `segment_by_random_walk`, or if the lesion is so small that moved points do not span a box.
     """
     rng = np.random.default_rng(seed)
-    share = np.zeros(volume.shape, dtype=np.float32)
+    share = np.zeros(volume.shape, dtype=np.float32)  # what stays untouched takes no memory
+    crops = []
     for run in range(runs):
         moved = _moved_points(points, volume, rng)
         stage = portion(progress, run / runs, (run + 1) / runs)
         found = segment_by_random_walk(volume, moved, settings, stage, pre, clicks, others)
-        crop = tuple(slice(start, stop) for start, stop in found.record["crop_kji"])
+        crops.append(np.array(found.record["crop_kji"]))
+        crop = tuple(slice(start, stop) for start, stop in crops[-1])
         share[crop] += found.mask.array[crop]
-    share /= runs
+    reached = zip(np.min(crops, axis=0)[:, 0], np.max(crops, axis=0)[:, 1], strict=True)
+    share[tuple(slice(start, stop) for start, stop in reached)] /= runs
     return volume.with_array(share, "Share of runs with moved points")
 
 
