@@ -777,6 +777,7 @@ def case_saved_scene_is_restored():
     truth, drawn = add_truth(widget.parameters.image)
     widget.parameters.reference, widget.parameters.referenceSegmentId = truth, drawn
     widget.parameters.repetitions = 3
+    widget.logic.addClick(widget.parameters.points, outside_click(), False)
     widget.ui.applyButton.click()
     scores = measures(widget)
     record = run_record(widget)
@@ -797,6 +798,8 @@ def case_saved_scene_is_restored():
     assert widget.ui.referenceSelector.currentNode() is p.reference
     assert measures(widget) == scores
     assert run_record(widget) == record
+    assert [click.tumor for click in widget.logic.lesion(p.points).clicks()] == [False]
+    assert not widget.ui.undoButton.enabled, "what was done before is not known here"
     assert widget.ui.applyButton.enabled
     count = len(segment_ids(p.output))
     widget.ui.applyButton.click()
