@@ -37,6 +37,8 @@ ACCEPTED_CHI = 1.1
 """Root-mean-square residual in units of the noise up to which regions alone are believed."""
 NEEDED_EVIDENCE = 6.0
 """Log marginal likelihood that a field must gain over none (a factor of 400) before it is added to regions."""
+COMPACT = 4.0
+"""Peak of a field over its standard deviation from which it is a lesion and not texture."""
 PEAK_SHARE = 0.5
 """Share of the field's peak above which a lesion that the MRI does not show is looked for."""
 SMALLEST_LESION_MM2 = 30.0
@@ -219,7 +221,10 @@ def _peaks_of_the_field(
     grid: SliceGrid,
     body: NDArray[np.bool_],
 ) -> tuple[EllipseOutlines, NDArray[np.float64]] | None:
-    """Return circles where the field changes the absorption by at least half its peak, with values; None without."""
+    """Return circles where the field changes the absorption by at least half its peak, with values.
+
+    None where the field has no compact peak.
+    """
     points = grid.points_mm[body]
     R = known.count
     at_pixels = field.mesh_basis.at(points) @ fit.coefficients[:, R:].T  # (pixels, P)
@@ -229,6 +234,8 @@ def _peaks_of_the_field(
     change = np.zeros(body.size)
     change[body] = at_pixels @ absorbed / absorbed.sum()
     peak = change[np.abs(change).argmax()]
+    if abs(peak) < COMPACT * change[body].std():
+        return None
     components, count = ndimage.label((change / peak >= PEAK_SHARE).reshape(grid.shape))
     sizes = np.bincount(components.ravel(), minlength=count + 1)[1:] * grid.pixel_mm**2
     largest = [int(k) + 1 for k in np.argsort(sizes)[::-1][:MAX_DISCOVERED] if sizes[k] >= SMALLEST_LESION_MM2]
