@@ -12,8 +12,8 @@ from RadiomicsPanelLib.feature import NotApplicable
 from RadiomicsPanelLib.roi import Roi
 
 COARSEST_MM = 1.0
-MAX_VOXELS = 40_000
-"""Larger segments are represented by coarser voxels: 34 mm across is a ball of 1 mm voxels."""
+MAX_VOXELS = 25_000
+"""Larger segments are represented by coarser voxels: a ball of 36 mm still has voxels of 1 mm."""
 
 _HALF = 0.5 - 1e-9
 
@@ -24,7 +24,7 @@ class Solid:
     Attributes
     ----------
     spacing : float, mm
-        The smallest of the region's, at most 1 mm; more if that takes more than 40 000 voxels.
+        The smallest of the region's, at most 1 mm; more if that takes more than 25 000 voxels.
     mask : (K, J, I) ndarray of bool
     """
 
