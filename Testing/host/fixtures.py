@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 
@@ -14,6 +16,7 @@ def slicer_host() -> Iterator:
 
     host = start()
     host.reset()
+    libraries = _libraries()
     yield host
     problems = host.problems()
     # What cleanup and closing the scene complain about counts as well.
@@ -23,5 +26,14 @@ def slicer_host() -> Iterator:
     host.close_scene()
     problems += host.problems()
     host.reset()
+    for name in _libraries():  # Reload makes new classes; other tests go on with those they imported
+        del sys.modules[name]
+    sys.modules.update(libraries)
     if problems:
         pytest.fail("\n".join(problems), pytrace=False)
+
+
+def _libraries() -> dict[str, ModuleType]:
+    """Return our library packages and all below them, as imported now."""
+    names = {"BreastBiomarkersLib", "WeakSegmentLib", "NIRSTReconstructionLib", "RadiomicsPanelLib"}
+    return {name: module for name, module in sys.modules.items() if name.partition(".")[0] in names}
