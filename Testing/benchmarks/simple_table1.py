@@ -11,10 +11,10 @@ Interrupted, it goes on where it was. `--csv` gets one line per row, `..._cases.
 By default everything is small (phantoms of 1.6 x 1 x 1 mm seen at 2 mm, a network of 84,000 weights, 1,000 iterations
 per stage instead of 2,000), and the networks see the subtraction beside the post-contrast image: on development
 phantoms a network this small learned next to nothing from the post-contrast image alone. Learning rate and momentum of
-the small scale were chosen on development phantoms with full supervision, out of three. After 300 iterations, which were
-tried first, the networks trained with the contrastive loss still missed nine tenths of the tumor voxels of their own
-training patches. The order of the rows can be compared with the paper, their height cannot. `--published-scale` uses
-full phantoms, network and iterations; it needs a GPU.
+the small scale were chosen on development phantoms with full supervision, out of three. After 300 iterations, which
+were tried first, the networks trained with the contrastive loss still missed nine tenths of the tumor voxels of their
+own training patches. The order of the rows can be compared with the paper, their height cannot. `--published-scale`
+uses full phantoms, network and iterations; it needs a GPU.
 """
 
 from __future__ import annotations
@@ -164,8 +164,9 @@ def main():
                 voted.append(f"{figures['voted_share']:.2f}")
     tables["random walker with six points"] = [walker]
 
+    given = f" --settings {options.settings.name}" if options.settings else ""
     notes = [
-        f"python Testing/benchmarks/simple_table1.py --work FOLDER --csv FILE.csv --seeds {options.seeds}"
+        f"python Testing/benchmarks/simple_table1.py --work FOLDER --csv FILE.csv --seeds {options.seeds}{given}"
         f"{' --published-scale' * options.published_scale}{' --ablation' * options.ablation}",
         f"phantoms: generator version {GENERATOR_VERSION}, {'full' if options.published_scale else 'small'}; training "
         f"seeds {TRAINING[0]}-{TRAINING[-1]}, held-out {HELD_OUT[0]}-{HELD_OUT[-1]}",
