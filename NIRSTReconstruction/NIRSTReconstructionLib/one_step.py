@@ -297,7 +297,7 @@ class OneStep:
             J = D[:, :, :, None] * (self._extinction * bulk[:, None])[:, :, None, :, None]  # (n, W, C, 3, 1 + R)
             J = J.flatten(1, 2).flatten(2)
             r = whiten(y - self._light(log_mua)[0]).flatten(1)
-            sd = self._tensor([1.0] + [self.settings.region_sd] * of_regions.shape[-1]).repeat(3)
+            sd = self._tensor(np.array([1.0] + [self.settings.region_sd] * of_regions.shape[-1])).repeat(3)
             H = J.mT @ J + torch.diag(sd**-2)
             step = torch.linalg.solve(H, J.mT @ r[..., None]).reshape(len(y), 3, -1)[:, :, 0]
             bulk = torch.clamp(bulk * torch.exp(step.clamp(-0.3, 0.3)), low, high)
