@@ -31,8 +31,6 @@ _QT6_PROPERTIES = {"QLayout": {"contentsMargins"}}
 
 # Functions that open a dialog and wait for a person; head-less they would block until the test times out.
 _WAIT_FOR_A_PERSON = {
-    "QDialog": {"exec"},
-    "QMenu": {"exec"},
     "QColorDialog": {"getColor"},
     "QFileDialog": {
         "getOpenFileName",
