@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from BreastBiomarkersLib.errors import InputError
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, sparse
 from scipy.spatial import cKDTree
 from torch import Tensor
@@ -366,7 +366,7 @@ class OneStep:
         self._cell_table = torch.as_tensor(table, device=self._device)
         self._column_table = self._cell_table @ self._columns.float()
 
-    def _tensor(self, array: NDArray) -> Tensor:
+    def _tensor(self, array: ArrayLike) -> Tensor:
         return torch.as_tensor(np.asarray(array, dtype=np.float64), device=self._device)
 
 
