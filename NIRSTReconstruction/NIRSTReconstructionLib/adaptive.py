@@ -158,18 +158,19 @@ def fit_adaptively(
     known, fit = fit_outlines(
         *common, known, np.ones((len(parameters), regions.count)), None, portion(progress, 0, 0.2)
     )
-    said = f"The MRI's regions leave {_chi(fit):.2f} of the noise"
+    what = "The MRI's regions leave" if regions.count > 1 else "A homogeneous body leaves"
+    said = f"{what} {_chi(fit):.2f} of the noise"
     field = smooth_field(mesh_basis)
     strength, evidence = _field_strength(*common, known, fit, field)
     if evidence < NEEDED_EVIDENCE:
-        return AdaptiveResult(known, fit, f"{said}: they explain the light.", segmentation)
+        return AdaptiveResult(known, fit, f"{said}: the light is explained.", segmentation)
 
     if regions.count > 1:
         known = ShiftedOutlines(regions, grid)
         moved, shifted_fit = fit_outlines(*common, known, fit.coefficients, None, portion(progress, 0.25, 0.4))
         strength, evidence = _field_strength(*common, moved, shifted_fit, field)
         if evidence < NEEDED_EVIDENCE:
-            said += f", moved by {np.hypot(*moved.numbers):.1f} mm {_chi(shifted_fit):.2f}: they explain the light."
+            said += f", moved by {np.hypot(*moved.numbers):.1f} mm {_chi(shifted_fit):.2f}: the light is explained."
             return AdaptiveResult(moved, shifted_fit, said, _drawn(moved, grid, body))
         strength, _ = _field_strength(*common, known, fit, field)
     beside, both = fit_outlines(*common, known, fit.coefficients, field.scaled(strength), portion(progress, 0.4, 0.5))
@@ -184,7 +185,7 @@ def fit_adaptively(
             break
         strength, evidence = _field_strength(*common, outlined, refit, field)
         if evidence < NEEDED_EVIDENCE:
-            said += f", with {len(found[0].shapes)} more found in the light {_chi(refit):.2f}: they explain the light."
+            said += f", with {len(found[0].shapes)} more found in the light {_chi(refit):.2f}: the light is explained."
             return AdaptiveResult(outlined, refit, said, _drawn(outlined, grid, body))
         fit = refit
         at_strength = field.scaled(strength)
