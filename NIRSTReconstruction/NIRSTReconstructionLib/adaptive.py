@@ -33,10 +33,12 @@ from NIRSTReconstructionLib.outlines import (
 from NIRSTReconstructionLib.plane import Plane, SliceGrid, sample_volume
 from NIRSTReconstructionLib.spectra import MAP_NAMES, Tissue
 
-ACCEPTED_CHI = 1.1
-"""Root-mean-square residual in units of the noise up to which regions alone are believed."""
 NEEDED_EVIDENCE = 6.0
 """Log marginal likelihood that a field must gain over none (a factor of 400) before it is added to regions."""
+MAX_ROUNDS = 3
+"""How often further lesions are looked for beside those that were found."""
+WORTH_KEEPING = 0.8
+"""Regions found in the light are kept beside a field if they lower the residual to this share."""
 COMPACT = 4.0
 """Peak of a field over its standard deviation from which it is a lesion and not texture."""
 PEAK_SHARE = 0.5
@@ -156,29 +158,42 @@ def fit_adaptively(
     known, fit = fit_outlines(
         *common, known, np.ones((len(parameters), regions.count)), None, portion(progress, 0, 0.2)
     )
-    said = f"The MRI's regions leave {_chi(fit):.2f} of the noise"
+    what = "The MRI's regions leave" if regions.count > 1 else "A homogeneous body leaves"
+    said = f"{what} {_chi(fit):.2f} of the noise"
     field = smooth_field(mesh_basis)
     strength, evidence = _field_strength(*common, known, fit, field)
     if evidence < NEEDED_EVIDENCE:
-        return AdaptiveResult(known, fit, f"{said}: they explain the light.", segmentation)
+        return AdaptiveResult(known, fit, f"{said}: the light is explained.", segmentation)
 
     if regions.count > 1:
         known = ShiftedOutlines(regions, grid)
         moved, shifted_fit = fit_outlines(*common, known, fit.coefficients, None, portion(progress, 0.25, 0.4))
-        if _chi(shifted_fit) <= ACCEPTED_CHI:
-            said += f", moved by {np.hypot(*moved.numbers):.1f} mm {_chi(shifted_fit):.2f}: they explain the light."
+        strength, evidence = _field_strength(*common, moved, shifted_fit, field)
+        if evidence < NEEDED_EVIDENCE:
+            said += f", moved by {np.hypot(*moved.numbers):.1f} mm {_chi(shifted_fit):.2f}: the light is explained."
             return AdaptiveResult(moved, shifted_fit, said, _drawn(moved, grid, body))
         strength, _ = _field_strength(*common, known, fit, field)
-    beside, both = fit_outlines(*common, known, fit.coefficients, field.scaled(strength), portion(progress, 0.4, 0.6))
+    beside, both = fit_outlines(*common, known, fit.coefficients, field.scaled(strength), portion(progress, 0.4, 0.5))
 
-    found = _peaks_of_the_field(start, parameters, model, beside, both, field, grid, body)
-    if found is not None:
-        outlined, fit = fit_outlines(*common, *found, None, portion(progress, 0.6, 0.75))
-        if _chi(fit) <= ACCEPTED_CHI:
-            said += f", with {len(found[0].shapes)} more found in the light {_chi(fit):.2f}: they explain the light."
-            return AdaptiveResult(outlined, fit, said, _drawn(outlined, grid, body))
-    if beside.numbers.size:
+    for round_ in range(MAX_ROUNDS):
+        found = _with_peaks_of_the_field(start, parameters, model, beside, both, field, grid, body)
+        if found is None:
+            break
+        part = portion(progress, 0.5 + 0.5 * round_ / MAX_ROUNDS, 0.5 + 0.5 * (round_ + 1) / MAX_ROUNDS)
+        outlined, refit = fit_outlines(*common, *found, None, portion(part, 0.0, 0.5))
+        if _chi(refit) > WORTH_KEEPING * _chi(fit):
+            break
+        strength, evidence = _field_strength(*common, outlined, refit, field)
+        if evidence < NEEDED_EVIDENCE:
+            said += f", with {len(found[0].shapes)} more found in the light {_chi(refit):.2f}: the light is explained."
+            return AdaptiveResult(outlined, refit, said, _drawn(outlined, grid, body))
+        fit = refit
+        at_strength = field.scaled(strength)
+        beside, both = fit_outlines(*common, outlined, fit.coefficients, at_strength, portion(part, 0.5, 1.0))
+    if isinstance(beside, ShiftedOutlines):
         said += f", moved by {np.hypot(*beside.numbers):.1f} mm and"
+    elif isinstance(beside, EllipseOutlines):
+        said += f", with {len(beside.shapes)} more found in the light and"
     said += f" with a smooth field of {strength:.0%} of the bulk beside them {_chi(both):.2f}."
     return AdaptiveResult(StackedBasis(beside, mesh_basis), both, said, _drawn(beside, grid, body))
 
@@ -211,7 +226,7 @@ def _chi(fit: GaussNewtonResult) -> float:
     return fit.history[-1]["chi"]
 
 
-def _peaks_of_the_field(
+def _with_peaks_of_the_field(
     start: Tissue,
     parameters: tuple[str, ...],
     model: ForwardModel,
@@ -221,7 +236,7 @@ def _peaks_of_the_field(
     grid: SliceGrid,
     body: NDArray[np.bool_],
 ) -> tuple[EllipseOutlines, NDArray[np.float64]] | None:
-    """Return circles where the field changes the absorption by at least half its peak, with values.
+    """Return the regions with circles added where the field changes the absorption by half its peak, and their values.
 
     None where the field has no compact peak.
     """
@@ -246,5 +261,9 @@ def _peaks_of_the_field(
         inside = components.ravel() == component
         shapes.append(circle_of(grid.points_mm[inside], sizes[component - 1]))
         around = known.at(grid.points_mm[inside]).mean(axis=0) @ fit.coefficients[:, :R].T
-        values.append(np.maximum(around + at_pixels[inside[body]].mean(axis=0), 0.1))
-    return EllipseOutlines(known, np.array(shapes)), np.column_stack([fit.coefficients[:, :R], *values])
+        values.append(around + at_pixels[inside[body]].mean(axis=0))
+    added = EllipseOutlines(known, np.array(shapes))
+    if isinstance(known, EllipseOutlines):  # all ellipses stay free
+        expected = np.concatenate([known.expected, added.expected])
+        added = EllipseOutlines(known.known, np.vstack([known.shapes, added.shapes]), expected)
+    return added, np.maximum(np.column_stack([fit.coefficients[:, :R], *values]), 0.1)

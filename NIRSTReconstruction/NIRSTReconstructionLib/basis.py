@@ -13,6 +13,8 @@ from scipy import sparse
 from NIRSTReconstructionLib.mesh import TriangleMesh
 from NIRSTReconstructionLib.plane import Plane, sample_volume
 
+_LEFT_OUT_SHARE = 0.1
+
 
 class Basis(Protocol):
     """A map is ``at(points) @ coefficients``: the same coefficients give it at mesh nodes, image pixels, anywhere."""
@@ -78,6 +80,11 @@ class RegionBasis:
     min_share : float
         Regions with less than this share of the points join the largest region.
 
+    Notes
+    -----
+    Label 0 is tissue like any other where a mask marks lesions. Where a label map names all tissues, 0 is what it left
+    out along the skin: with less than a tenth of the points it joins the largest region.
+
     Raises
     ------
     InputError
@@ -92,7 +99,9 @@ class RegionBasis:
             raise InputError(f"The segmentation '{labels.name}' does not reach the image plane. Check its geometry.")
         numbers, counts = np.unique(np.nan_to_num(found), return_counts=True)
         self.background = float(numbers[counts.argmax()])
-        self.regions = numbers[counts >= min_share * len(points_mm)]
+        shares = counts / len(points_mm)
+        left_out = (numbers == 0) & (shares < _LEFT_OUT_SHARE)
+        self.regions = numbers[(shares >= min_share) & ~left_out]
         self.count = len(self.regions)
 
     def number_at(self, points_mm: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -76,6 +76,7 @@ COLUMNS = (
     "covered_95_percent",
     "seconds",
 )
+_SEGMENTED = ("soft-prior", "hard-prior")
 _TOGETHER = 32  # cases that are seen at one time
 
 
@@ -166,7 +167,7 @@ def evaluate(
     output: str | Path,
     *,
     sets: Sequence[str] = tuple(TEST_SETS),
-    methods: Sequence[str] = (*PHYSICS_METHODS, "tikhonov", "dri", "hard-prior"),
+    methods: Sequence[str] = (*PHYSICS_METHODS, "tikhonov", "dri", "hard-prior", "adaptive"),
     count: int = 2000,
     other_count: int = 200,
     slow_count: int = 20,
@@ -351,7 +352,7 @@ def _reconstructed(method: str, settings: DatasetSettings, looks: Looks, n: int,
         ReconstructionSettings(method),
         plane=grid.plane,
         images=[grid.volume(gray, "mri")],
-        regions=grid.volume(labels, "regions") if regions.any() and method != "dri" else None,
+        regions=grid.volume(labels, "regions") if regions.any() and method in _SEGMENTED else None,
     )
     image = np.zeros((3, *body.shape))
     image[:, body] = result.maps_at(points[body])[:3] * np.array([[1.0], [1.0], [100.0]])

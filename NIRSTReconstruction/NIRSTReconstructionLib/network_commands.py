@@ -171,7 +171,7 @@ def add_evaluate_parser(commands: Any) -> None:
         "--methods",
         nargs="*",
         metavar="NAME",
-        help="linear-mmse, guided-step, and methods of `reconstruct` (default: these two, tikhonov, dri, hard-prior)",
+        help="linear-mmse, guided-step, methods of `reconstruct` (default: these, tikhonov, dri, hard-prior, adaptive)",
     )
     parser.add_argument("--count", type=int, default=2000, metavar="N", help="matched phantoms (default: %(default)s)")
     parser.add_argument(

@@ -109,8 +109,8 @@ class PhysicsSettings:
         Side of the cells in which the data's derivatives are kept.
     """
 
-    lattice_mm: float = 5.5
-    blob_mm: float = 4.0
+    lattice_mm: float = 7.0
+    blob_mm: float = 5.0
     light_sd: float = 0.35
     guided_sd: float = 0.10
     region_sd: float = 1.0
@@ -154,7 +154,7 @@ class NetworkSettings:
     batch: int = 128
     learning_rate: float = 0.005
     validation_share: float = 0.1
-    looks: int = 8
+    looks: int = 4
     lesion_weight: float = 3.0
     variation: Variation = WIDE_VARIATION
     physics: PhysicsSettings = field(default_factory=PhysicsSettings)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from BreastBiomarkersLib.errors import InputError
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, sparse
 from scipy.spatial import cKDTree
 from torch import Tensor
@@ -29,7 +29,7 @@ MAX_REGIONS = 4
 LOWEST_TISSUE, HIGHEST_TISSUE = Tissue(4.0, 2.0, 0.05), Tissue(60.0, 40.0, 0.95)
 """Uniform tissues between which a bulk is looked for."""
 
-_FIT_KNOTS = 25
+_FIT_KNOTS = 15
 _FIT_ROUNDS = 12
 _BACKGROUND_ROUNDS = 3
 _MOST_NEPERS = 30.0  # light that falls further from fiber to fiber is lost in rounding
@@ -97,6 +97,10 @@ class OneStep:
     ) -> None:
         if model.modulation_mhz:
             raise InputError("The network reads continuous-wave amplitudes. Leave the modulation at 0.")
+        if len(model.spectra.wavelengths_nm) < 3:
+            raise InputError(
+                "The network's physics finds HbO, HbR and water, for which at least three wavelengths are needed."
+            )
         settings = settings or PhysicsSettings()
         self.model = model
         self.settings = settings
@@ -362,7 +366,7 @@ class OneStep:
         self._cell_table = torch.as_tensor(table, device=self._device)
         self._column_table = self._cell_table @ self._columns.float()
 
-    def _tensor(self, array: NDArray) -> Tensor:
+    def _tensor(self, array: ArrayLike) -> Tensor:
         return torch.as_tensor(np.asarray(array, dtype=np.float64), device=self._device)
 
 

@@ -239,7 +239,7 @@ def fit_outlines(
         H = A.T @ A + np.diag(1 / spread**2)
         change = linalg.solve(H, A.T @ space.whiten(measured - y) - (z - expected) / spread**2, assume_a="pos")
         before = history[-1]["objective"]
-        for length in (1.0, 0.5, 0.25, 0.125, 0.0625):
+        for length in 0.5 ** np.arange(8):
             trial = z + length * change
             shares = shares_of(trial)
             if shares.min() < _SMALLEST_VALUE:
@@ -248,7 +248,7 @@ def fit_outlines(
                 predicted = model.measure(maps_of(shares), at_quadrature=True).real
             except InputError:  # so absorbing that no light comes through: too far
                 continue
-            reached = record(trial, predicted, length)
+            reached = record(trial, predicted, float(length))
             if reached["objective"] < before:
                 z, y = trial, predicted
                 history.append(reached)

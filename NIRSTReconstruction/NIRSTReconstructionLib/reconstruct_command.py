@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from NIRSTReconstructionLib.bulk import TYPICAL_TISSUE
 from NIRSTReconstructionLib.calibration import GAINS
 from NIRSTReconstructionLib.fibers import Fibers, outline_at_fibers, read_fibers
+from NIRSTReconstructionLib.forward import SOURCE_MODELS
 from NIRSTReconstructionLib.images import (
     IMAGE_UNITS,
     contrast_table,
@@ -143,6 +144,13 @@ def add_reconstruct_parser(commands: Any) -> None:
         help="the same of the reference phantom (default: that of the body)",
     )
     choices.add_argument("--wavelengths", nargs="+", type=float, metavar="NM", help="use only these, in nm")
+    choices.add_argument(
+        "--source-model",
+        choices=SOURCE_MODELS,
+        default="line",
+        help="line: light spreads in the plane only; point: in 3-D, in a body that does not change across the plane, "
+        "which is nearer to measured data without --reference-data (default: %(default)s)",
+    )
     choices.add_argument(
         "--optode-tolerance",
         type=float,
@@ -296,6 +304,7 @@ def _settings(options: argparse.Namespace) -> ReconstructionSettings:
         noise=None if options.noise is None else options.noise / 100,
         reference_scatter=None if options.reference_scatter is None else tuple(options.reference_scatter),
         optode_tolerance_mm=options.optode_tolerance,
+        source_model=options.source_model,
     )
 
 

@@ -51,7 +51,7 @@ from NIRSTReconstructionLib.networks import (
 )
 
 STATE = "state.safetensors"
-_TOGETHER = {"cpu": 16, "cuda": 256}  # phantoms looked at together
+_TOGETHER = {"cpu": 8, "cuda": 256}  # phantoms looked at together
 _WARM_UP = 0.25  # share of the training in which the learning rate rises
 _LONGEST_GRADIENT = 5.0
 _BETAS = (0.9, 0.999)

@@ -34,7 +34,7 @@ def run(disc, log_amplitude, **given):
 def test_a_right_segmentation_is_believed(disc, light):
     mri = disc.image(AXIAL)[0]
     result = run(disc, light, images=[mri])
-    assert "they explain the light" in result.remarks[-1]
+    assert "the light is explained" in result.remarks[-1]
     assert "found" not in result.remarks[-1]
     np.testing.assert_allclose(ratio(disc, result), TRUE_RATIO, rtol=0.05)
 

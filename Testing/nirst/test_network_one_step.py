@@ -226,6 +226,11 @@ def test_refusals(model, case):
     with pytest.raises(InputError, match="Tabulate"):
         fresh.images(*seen(both), torch.as_tensor(np.stack([case[2], case[2]])))
     modulated = ForwardModel(model.mesh, model.optodes, model.spectra, modulation_mhz=100.0)
+    spectra = replace(
+        model.spectra, wavelengths_nm=model.spectra.wavelengths_nm[:2], extinction=model.spectra.extinction[:2]
+    )
+    with pytest.raises(InputError, match="at least three wavelengths"):
+        OneStep(ForwardModel(model.mesh, model.optodes, spectra), *grid(), SETTINGS)
     with pytest.raises(InputError, match="continuous-wave"):
         OneStep(modulated, *grid(), replace(SETTINGS))
 

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# The full recipe: simulates the phantoms, trains every NIRST network and fills the table, in one call.
+#
+#   Testing/benchmarks/train_nirst_networks.sh FOLDER [full|small]
+#
+# full (default): 18,000 + 23,000 phantoms, 200 epochs, 100 pixels; for a GPU with 80 GB or more.
+# small: 4,000 + 5,300 phantoms, 48 pixels, half the width, one CPU core and about an hour.
+# Stopped at any time, the same call goes on where it was. Several GPUs: RUN="torchrun --nproc-per-node=8 -m".
+# A budget for each command, such as LIMIT="timeout 540", lets a scheduler cut the work into pieces.
+set -euo pipefail
+folder=${1:?give a folder for data, runs and table}
+recipe=${2:-full}
+root=$(cd "$(dirname "$0")/../.." && pwd)
+export PYTHONPATH="$root/WeakSegment:$root/NIRSTReconstruction${PYTHONPATH:+:$PYTHONPATH}"
+python=${PYTHON:-python3}
+run=${RUN:-$python -m}
+
+nirst() { ${LIMIT:-} $run NIRSTReconstructionLib "$@"; }
+generate() { ${LIMIT:-} "$python" -m NIRSTReconstructionLib generate "$@"; }
+
+if [ "$recipe" = full ]; then
+  matched=18000 mixed=14000 shaped=1500 deep=3000 given=() count=2000 other=500 slow=50 seeds="0 1 2 3 4"
+else
+  matched=4000 mixed=4000 shaped=500 deep=300 given=(--small) count=500 other=100 slow=6 seeds="0"
+fi
+wrong=(--no-contrast 15 --mri-invisible 15)
+
+generate --count $matched --seed 2 --output "$folder/matched"
+generate --count $mixed --seed 1 "${wrong[@]}" --output "$folder/mixed"
+generate --count $deep --seed 13 "${wrong[@]}" --source-model point --output "$folder/point"
+bodies=()
+for body in "36 46 16" "48 38 12" "44 35 16" "39 47 20"; do
+  read -r x y fibers <<<"$body"
+  name="$folder/body_${x}_${y}_${fibers}"
+  generate --count $shaped --seed $((x * y)) "${wrong[@]}" --half-axes "$x" "$y" --fibers "$fibers" --output "$name"
+  bodies+=("$name")
+  [ "$recipe" = full ] || [ ${#bodies[@]} -lt 2 ] || break
+done
+
+networks=()
+for network in znet ynet no-mri mri-only; do
+  nirst train --network "$network" "${given[@]}" --data "$folder/matched" --output "$folder/$network"
+  networks+=("$folder/$network/model.safetensors")
+done
+for seed in $seeds; do
+  nirst train --network hybrid "${given[@]}" --seed "$seed" --output "$folder/hybrid_$seed" \
+    --data "$folder/mixed" "$folder/point" "${bodies[@]}"
+  networks+=("$folder/hybrid_$seed/model.safetensors")
+done
+
+table() { ${LIMIT:-} "$python" -m NIRSTReconstructionLib evaluate "$@"; }
+table --networks "${networks[@]}" --data "$folder/test" --output "$folder/nirst_networks.csv" \
+  --count $count --other-count $other --slow-count $slow
