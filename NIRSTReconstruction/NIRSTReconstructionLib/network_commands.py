@@ -48,6 +48,9 @@ def add_train_parser(commands: Any) -> None:
         ("seed", int, "random seed"),
     ):
         parser.add_argument(f"--{name}", type=kind, metavar="N", help=f"{text} (default: the recipe's)")
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="half precision on a CPU that has it: twice as fast; a GPU always does"
+    )
     parser.add_argument("--device", metavar="NAME", help="cpu or cuda (default: a GPU if there is one)")
     parser.add_argument(
         "--output",
@@ -67,8 +70,9 @@ def run_train(options: argparse.Namespace, progress: Progress) -> dict[str, Any]
     settings = small(PRESETS[options.network]) if options.small else PRESETS[options.network]
     names = ("width", "pixels", "epochs", "batch", "learning_rate", "looks", "seed")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    settings = replace(settings, bfloat16=options.bfloat16, **given)
     began = time.perf_counter()
-    figures = train(options.data, options.output, replace(settings, **given), progress, options.device)
+    figures = train(options.data, options.output, settings, progress, options.device)
     return {**figures, "seconds": round(time.perf_counter() - began, 1)}
 
 

@@ -119,7 +119,8 @@ def train(
         training = [_pool(phantoms, e, processes, report) for phantoms, e in zip(learned, eyes, strict=True)]
         validation = [_pool(phantoms, e, processes, report) for phantoms, e in zip(watched, eyes, strict=True)]
 
-        network = make_network(settings, sets[0].log_amplitude.shape[1]).to(processes.device)
+        network = make_network(settings, sets[0].log_amplitude.shape[1])
+        network = network.to(processes.device, memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(network.parameters(), betas=_BETAS)
         history = _restore(output / STATE, network, optimizer)
         last = settings.epochs if epochs_now is None else min(settings.epochs, len(history) + epochs_now)
@@ -163,9 +164,13 @@ def _losses(
     network: nn.Module, seen: dict[str, Tensor], body: Tensor, settings: NetworkSettings, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Return the loss to descend and the plain mean squared error in standardized units."""
-    inputs = {name: seen[name].float() for name in seen if name not in ("truth", "lesion")}
+    inputs = {
+        name: values.float().contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values.float()
+        for name, values in seen.items()
+        if name not in ("truth", "lesion")
+    }
     truth = seen["truth"].float()
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.bfloat16 or device.type == "cuda"):
         found = network(inputs["images"]) if "images" in inputs else network(inputs["light"], inputs["mri"])
     if settings.network == "hybrid":
         relative, log_sd = (values.float() for values in found)
@@ -349,8 +354,8 @@ def _restore(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -
     for name, parameter in network.named_parameters():
         optimizer.state[parameter] = {
             "step": torch.tensor(float(record["steps"])),
-            "exp_avg": first[name].to(parameter.device),
-            "exp_avg_sq": second[name].to(parameter.device),
+            "exp_avg": torch.empty_like(parameter, requires_grad=False).copy_(first[name]),
+            "exp_avg_sq": torch.empty_like(parameter, requires_grad=False).copy_(second[name]),
         }
     return list(record["history"])
 
