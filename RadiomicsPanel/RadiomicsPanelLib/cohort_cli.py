@@ -65,6 +65,7 @@ def add_commands(commands: Any) -> None:
         "--perturb", action="append", choices=KINDS, metavar="KIND", help=f"of {', '.join(KINDS)}; default all"
     )
     cohort.add_argument("--seed", type=int, default=0, metavar="N", help="of the perturbations; default 0")
+    cohort.set_defaults(kept="the cases measured so far are kept; the same command goes on from there")
     _finish(cohort, _cohort)
 
     repeat = commands.add_parser("repeatability", help="ICC and within-subject variation of repeated measurements")

@@ -29,6 +29,9 @@ for handler in (good, bad, slow, broken):
     command = commands.add_parser(handler.__name__)
     command_line.add_json_option(command)
     command.set_defaults(handler=handler)
+command = commands.add_parser("resumable")
+command_line.add_json_option(command)
+command.set_defaults(handler=slow, kept="the cases so far are kept")
 sys.exit(command_line.run(parser))
 """
 
@@ -64,12 +67,19 @@ def test_a_bug_is_not_hidden(program):
     assert "KeyError" in done.stderr
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_cancelled_is_130(program, how):
-    child = subprocess.Popen([*program, "slow"], stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize(
+    ("command", "how", "kept"),
+    [
+        ("slow", signal.SIGTERM, "nothing was written"),
+        ("slow", signal.SIGINT, "nothing was written"),
+        ("resumable", signal.SIGTERM, "the cases so far are kept"),
+    ],
+)
+def test_cancelled_is_130_and_says_what_is_kept(program, command, how, kept):
+    child = subprocess.Popen([*program, command], stderr=subprocess.PIPE, text=True)
     assert "working" in child.stderr.readline()
     time.sleep(0.1)
     child.send_signal(how)
     _, errors = child.communicate(timeout=20)
     assert child.returncode == 130
-    assert errors.splitlines()[-1] == "test: cancelled, nothing was written"
+    assert errors.splitlines()[-1] == f"test: cancelled, {kept}"

@@ -26,9 +26,10 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
 def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> int:
     """Parse the arguments, run the chosen command's `handler` default and return the exit status.
 
-    Each sub-command sets its function by ``set_defaults(handler=...)``. Key figures go to standard output, as lines or
-    (`--json`) as one JSON object; progress and errors go to standard error, progress as one JSON object per line when
-    standard error is not a terminal.
+    Each sub-command sets its function by ``set_defaults(handler=...)``; one that leaves something behind when it is
+    cancelled says what by ``kept=...``. Key figures go to standard output, as lines or (`--json`) as one JSON object;
+    progress and errors go to standard error, progress as one JSON object per line when standard error is not a
+    terminal.
 
     Returns
     -------
@@ -44,7 +45,7 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None)
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return BAD_INPUT
     except (Cancelled, KeyboardInterrupt):
-        print(f"{parser.prog}: cancelled, nothing was written", file=sys.stderr)
+        print(f"{parser.prog}: cancelled, {getattr(options, 'kept', 'nothing was written')}", file=sys.stderr)
         return CANCELLED
     finally:
         signal.signal(signal.SIGTERM, previous)

@@ -9,7 +9,7 @@ Progress = Callable[[float, str], None]
 
 
 class Cancelled(Exception):  # noqa: N818 - it is a request, not an error
-    """The user asked to stop; nothing was written."""
+    """The user asked to stop; nothing was written, unless the work is one that goes on where it was."""
 
 
 def ignore_progress(fraction: float, message: str) -> None:

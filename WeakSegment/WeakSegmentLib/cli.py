@@ -182,7 +182,9 @@ def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "--diameter", type=float, metavar="MM", help=f"lesion diameter, {low:g} to {high:g} mm (default drawn)"
     )
     command_line.add_json_option(parser)
-    parser.set_defaults(handler=_simulate)
+    parser.set_defaults(
+        handler=_simulate, kept="the cases written so far are kept; the same command goes on from there"
+    )
 
 
 def _simulate(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
@@ -230,7 +232,7 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     _add_machine_options(parser)
     command_line.add_json_option(parser)
-    parser.set_defaults(handler=_train)
+    parser.set_defaults(handler=_train, kept="the last saved state is kept; the same command goes on from there")
 
 
 def _train(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
