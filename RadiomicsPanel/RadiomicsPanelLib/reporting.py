@@ -28,7 +28,8 @@ IBSI_2 = "IBSI-2, doi 10.1148/radiol.231319"
 
 BENCHMARK = (
     "This version reproduces, within their tolerances, all 482 reference values of the IBSI-1 digital phantom and "
-    "those of CT phantom configurations A and C, and the IBSI-2 response maps and feature values of the filters it offers"
+    "those of CT phantom configurations A and C, and the IBSI-2 response maps and feature values of the filters it "
+    "offers"
 )
 """What Testing/radiomics/test_ibsi.py and test_ibsi2.py check; said of the version that they check."""
 
@@ -156,7 +157,7 @@ class _Facts(NamedTuple):
     region: str
     filters: str
     families: str
-    count: str
+    total: str
     standardized: str
     version_is_ours: bool
 
@@ -207,7 +208,7 @@ def describe_methods(record: Mapping[str, Any]) -> str:
         facts.bins,
         facts.region,
         facts.filters,
-        f"{facts.count} {facts.families}.",
+        f"{facts.total} {facts.families}.",
         facts.standardized,
         f"{BENCHMARK} ({IBSI}; {IBSI_2})." if facts.version_is_ours else "",
         "A feature that is not defined for a region was left empty with the reason; no value was imputed at this step.",
@@ -232,7 +233,7 @@ def clear_rows(record: Mapping[str, Any], model: Mapping[str, Any] | None = None
         24: (RECORD, facts.filters or "Original images only."),
         25: (RECORD, _software_statement(facts)),
         26: (RECORD, f"{_capital(facts.families)}. {facts.standardized}"),
-        27: (RECORD, facts.count.removesuffix(" of the families") + "."),
+        27: (RECORD, facts.total.removesuffix(" of the families") + "."),
         28: (RECORD, f"All parameters are those of the settings '{facts.settings.name}', stored with the table."),
         29: (PART, "Features that are not defined for a region are empty, with the reason in the column notes."),
         55: (PART, "The provenance file beside the feature table holds all settings; `--settings` reads them back."),
