@@ -27,6 +27,7 @@ MISMATCHES = ("none", "no-contrast", "mri-invisible")
 _RIM_MARGIN_MM = 3.0  # least distance of an inclusion from the rim
 _GAP_MM = (4.0, 42.0)  # edge-to-edge distance of two inclusions
 _TRIALS = 10_000
+_WAVES = 200  # random waves that make up a texture
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,39 @@ class Inclusion:
 
 
 @dataclass(frozen=True)
+class Texture:
+    """Smooth random variation of the background, of HbO, HbR and water each by itself.
+
+    Attributes
+    ----------
+    strength : float
+        Standard deviation as a share of the value; 0.1 is 10 %.
+    length_mm : float
+        Correlation length.
+    seed : int
+        Of the random waves.
+
+    Notes
+    -----
+    A stationary Gaussian field with correlation ``exp(-d^2 / (2 length^2))`` at distance d, drawn as the sum of 200
+    random cosine waves (Rahimi and Recht 2007, Random features for large-scale kernel machines, section 3), so that it
+    has a value at any point and needs no grid.
+    """
+
+    strength: float
+    length_mm: float = 10.0
+    seed: int = 0
+
+    def factors(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what HbO, HbR and water are multiplied by, (3, n), at (n, 2) points in mm; at least 0.2."""
+        rng = np.random.default_rng(self.seed)
+        waves = rng.standard_normal((3, _WAVES, 2)) / self.length_mm
+        phases = rng.uniform(0, 2 * np.pi, (3, _WAVES, 1))
+        fields = np.sqrt(2 / _WAVES) * np.cos(waves @ points.T + phases).sum(axis=1)
+        return np.asarray(np.maximum(1 + self.strength * fields, 0.2))
+
+
+@dataclass(frozen=True)
 class Phantom:
     """A disc of background tissue around the origin with inclusions; later inclusions cover earlier ones.
 
@@ -108,15 +142,24 @@ class Phantom:
     background : Tissue
     inclusions : tuple of Inclusion
     radius_mm : float
+    texture : Texture or None
+        Variation of the background; inclusions stay uniform.
+    mri_shift_mm : (x, y)
+        How far the MR image is displaced against the light.
     """
 
     background: Tissue
     inclusions: tuple[Inclusion, ...] = ()
     radius_mm: float = BODY_RADIUS_MM
+    texture: Texture | None = None
+    mri_shift_mm: tuple[float, float] = (0.0, 0.0)
 
     def values(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the tissue (6, n) at (n, 2) points in mm, rows as `MAP_NAMES`; edges are sharp."""
         values = self.background.maps(len(points))
+        if self.texture is not None:
+            values[:3] *= self.texture.factors(points)
+            values[2] = np.minimum(values[2], _MAX_WATER_AND_LIPID - values[3])
         for inclusion in self.inclusions:
             values[:, inclusion.contains(points)] = inclusion.tissue.values()[:, None]
         return values
@@ -126,6 +169,14 @@ class Phantom:
         labels = np.zeros(len(points), dtype=np.int64)
         for number, inclusion in enumerate(self.inclusions, start=1):
             labels[inclusion.contains(points)] = number
+        return labels
+
+    def mri_labels(self, points: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return 0 in the background and k in inclusion k where the MR image shows one, at (n, 2) points in mm."""
+        labels = np.zeros(len(points), dtype=np.int64)
+        for number, inclusion in enumerate(self.inclusions, start=1):
+            if inclusion.in_mri:
+                labels[inclusion.contains(points - np.asarray(self.mri_shift_mm))] = number
         return labels
 
 
@@ -148,6 +199,8 @@ class SimulatedCase:
         One-slice images as of a reconstruction (`images.IMAGE_UNITS`: uM and percent); 0 outside the body.
     labels : Volume
         0 outside the body, 1 background, 2 and up the inclusions.
+    mri_labels : Volume
+        What a perfect segmentation of the MR image is: k where it shows inclusion k, 0 elsewhere.
     """
 
     phantom: Phantom
@@ -157,10 +210,16 @@ class SimulatedCase:
     mri: Volume
     truth: dict[str, Volume]
     labels: Volume
+    mri_labels: Volume
 
 
 def draw_phantom(
-    rng: np.random.Generator, preset: str = "paper-like", inclusion_count: int | None = None, mismatch: str = "none"
+    rng: np.random.Generator,
+    preset: str = "paper-like",
+    inclusion_count: int | None = None,
+    mismatch: str = "none",
+    texture: float = 0.0,
+    mri_shift_mm: float = 0.0,
 ) -> Phantom:
     """Return a random phantom.
 
@@ -176,11 +235,15 @@ def draw_phantom(
     mismatch : str
         "none": the MR image shows the optical inclusions; "no-contrast": it shows inclusions whose tissue equals the
         background; "mri-invisible": it does not show them.
+    texture : float
+        Standard deviation of the background's variation (`Texture`), as a share; 0: uniform.
+    mri_shift_mm : float
+        By how much the MR image is displaced, in a random direction.
 
     Raises
     ------
     InputError
-        If a choice is unknown.
+        If a choice is unknown or out of range.
     """
     if preset not in PRESETS:
         raise InputError(f"Unknown phantom preset '{preset}'. Choose one of: {', '.join(PRESETS)}.")
@@ -188,6 +251,10 @@ def draw_phantom(
         raise InputError(f"Unknown mismatch '{mismatch}'. Choose one of: {', '.join(MISMATCHES)}.")
     if inclusion_count is not None and not 0 <= inclusion_count <= 4:
         raise InputError(f"{inclusion_count} inclusions were asked for; 0 to 4 fit.")
+    if not 0 <= texture <= 0.5:
+        raise InputError(f"A texture of {texture:g} was asked for; 0 to 0.5 is possible (0.1 is 10 %).")
+    if not 0 <= mri_shift_mm <= 20:
+        raise InputError(f"An MRI shift of {mri_shift_mm:g} mm was asked for; 0 to 20 mm is possible.")
     count = int(rng.integers(1, 3)) if inclusion_count is None else inclusion_count
     ranges = PRESETS[preset]
     background = _draw_background(ranges, rng)
@@ -196,7 +263,10 @@ def draw_phantom(
     for center in _draw_centers(count, radius, rng):
         tissue = background if mismatch == "no-contrast" else _draw_inclusion(background, ranges, rng)
         inclusions.append(Inclusion(center, radius, tissue, in_mri=mismatch != "mri-invisible"))
-    return Phantom(background, tuple(inclusions))
+    pattern = Texture(texture, seed=int(rng.integers(2**31))) if texture else None
+    angle = rng.uniform(0, 2 * np.pi) if mri_shift_mm else 0.0
+    shift = (float(mri_shift_mm * np.cos(angle)), float(mri_shift_mm * np.sin(angle)))
+    return Phantom(background, tuple(inclusions), texture=pattern, mri_shift_mm=shift)
 
 
 def simulate_case(
@@ -230,6 +300,7 @@ def simulate_case(
         _image(simulate_mri(phantom, grid, rng) * body, phantom, "mri"),
         {name: _image(values * body, phantom, f"true {name}") for name, values in zip(IMAGE_UNITS, truth, strict=True)},
         _image(((phantom.labels(grid) + 1) * body).astype(np.uint8), phantom, "labels"),
+        _image((phantom.mri_labels(grid) * body).astype(np.uint8), phantom, "MRI labels"),
     )
 
 
@@ -262,10 +333,7 @@ def simulate_mri(
     phantom: Phantom, points: NDArray[np.float64], rng: np.random.Generator, noise: float = MRI_NOISE
 ) -> NDArray[np.float64]:
     """Return MR gray values (n,) at (n, 2) points: background 50, shown inclusions 80, noise relative to the value."""
-    gray = np.full(len(points), MRI_BACKGROUND)
-    for inclusion in phantom.inclusions:
-        if inclusion.in_mri:
-            gray[inclusion.contains(points)] = MRI_INCLUSION
+    gray = np.where(phantom.mri_labels(points) > 0, MRI_INCLUSION, MRI_BACKGROUND)
     return gray * (1 + noise * rng.standard_normal(len(points)))
 
 

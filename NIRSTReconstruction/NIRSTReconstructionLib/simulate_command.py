@@ -59,6 +59,20 @@ def add_simulate_parser(commands: Any) -> None:
         default="none",
         help="no-contrast: inclusions only in the MR image; mri-invisible: only in the light (default: %(default)s)",
     )
+    phantom.add_argument(
+        "--texture",
+        type=float,
+        default=0.0,
+        metavar="PERCENT",
+        help="smooth variation of the background, 10 mm long (default: %(default)s)",
+    )
+    phantom.add_argument(
+        "--mri-shift",
+        type=float,
+        default=0.0,
+        metavar="MM",
+        help="displacement of the MR image in a random direction (default: %(default)s)",
+    )
     phantom.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: %(default)s)")
 
     instrument = parser.add_argument_group("instrument")
@@ -125,7 +139,9 @@ def run_simulate(options: argparse.Namespace, progress: Progress) -> dict[str, A
         detector_gain=options.gains / 100,
     )
     rng = np.random.default_rng(options.seed)
-    phantom = draw_phantom(rng, options.preset, options.inclusions, options.mismatch)
+    phantom = draw_phantom(
+        rng, options.preset, options.inclusions, options.mismatch, options.texture / 100, options.mri_shift
+    )
     spectra = load_spectra(np.unique(options.wavelengths), options.spectra)
     progress(0.0, "building the mesh")
     fibers = ring_optodes(BODY_RADIUS_MM, options.fibers)

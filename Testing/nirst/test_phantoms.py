@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from BreastBiomarkersLib.errors import InputError
@@ -9,7 +11,15 @@ from NIRSTReconstructionLib.forward import ForwardModel
 from NIRSTReconstructionLib.meshing import disc_mesh
 from NIRSTReconstructionLib.noise import NoiseModel
 from NIRSTReconstructionLib.optodes import place_optodes, ring_optodes
-from NIRSTReconstructionLib.phantoms import PRESETS, Inclusion, Phantom, draw_phantom, pixel_points, simulate_case
+from NIRSTReconstructionLib.phantoms import (
+    PRESETS,
+    Inclusion,
+    Phantom,
+    Texture,
+    draw_phantom,
+    pixel_points,
+    simulate_case,
+)
 from NIRSTReconstructionLib.spectra import MAP_NAMES, Tissue, load_spectra
 
 RING = ring_optodes()
@@ -61,11 +71,58 @@ def test_mismatches():
 
 @pytest.mark.parametrize(
     "arguments, words",
-    [({"preset": "brain"}, "paper-like"), ({"mismatch": "half"}, "no-contrast"), ({"inclusion_count": 9}, "0 to 4")],
+    [
+        ({"preset": "brain"}, "paper-like"),
+        ({"mismatch": "half"}, "no-contrast"),
+        ({"inclusion_count": 9}, "0 to 4"),
+        ({"texture": 10.0}, "0.1 is 10 %"),
+        ({"mri_shift_mm": -1.0}, "0 to 20 mm"),
+    ],
 )
 def test_unknown_choices_are_refused(arguments, words):
     with pytest.raises(InputError, match=words):
         draw_phantom(np.random.default_rng(0), **arguments)
+
+
+def test_texture_has_its_strength_and_length_and_leaves_inclusions_alone():
+    points = np.random.default_rng(3).uniform(-25, 25, (400, 2))
+    fields = np.concatenate([Texture(0.1, 10.0, seed).factors(points) - 1 for seed in range(60)])
+    assert fields.std() == pytest.approx(0.1, rel=0.1)
+    apart = np.linalg.norm(points[:200] - points[200:], axis=1)
+    product = (fields[:, :200] * fields[:, 200:]).mean(axis=0) / 0.01
+    for low, high in ((0, 6), (8, 12), (28, 60)):
+        own = (apart >= low) & (apart < high)
+        assert product[own].mean() == pytest.approx(np.exp(-(apart[own] ** 2) / 200).mean(), abs=0.12)
+
+    rough = replace(LOPSIDED, texture=Texture(0.1))
+    inside = LOPSIDED.labels(points) == 1
+    np.testing.assert_array_equal(rough.values(points)[:, inside], LOPSIDED.values(points)[:, inside])
+    np.testing.assert_array_equal(rough.values(points)[3:], LOPSIDED.values(points)[3:])
+    assert rough.values(points)[:3, ~inside].std(axis=1).min() > 0
+
+
+def test_shifted_mri_shows_the_inclusion_elsewhere(model):
+    shifted = replace(LOPSIDED, mri_shift_mm=(-9.0, 12.0))
+    case = simulate_case(shifted, model, NoiseModel(), np.random.default_rng(4))
+    for image, place in ((case.labels.array >= 2, [20.0, -8.0]), (case.mri_labels.array == 1, [11.0, 4.0])):
+        k, j, i = np.nonzero(image)
+        center = case.mri.points_to_ras(np.column_stack([i, j, k])).mean(axis=0)
+        np.testing.assert_allclose(center[:2], place, atol=0.2)
+    assert case.mri.array[case.mri_labels.array == 1].mean() == pytest.approx(80.0, abs=1.5)
+    plain = simulate_case(LOPSIDED, model, NoiseModel(), np.random.default_rng(4))
+    np.testing.assert_array_equal(plain.measured.log_amplitude, case.measured.log_amplitude)
+
+
+def test_further_draws_keep_the_phantom_of_a_seed():
+    """A data set's seed stands for the same tissue and places with and without texture and shift."""
+    for seed in range(5):
+        plain = draw_phantom(np.random.default_rng(seed))
+        rough = draw_phantom(np.random.default_rng(seed), texture=0.1, mri_shift_mm=3.0)
+        assert np.hypot(*rough.mri_shift_mm) == pytest.approx(3.0)
+        assert replace(rough, texture=None, mri_shift_mm=(0.0, 0.0)) == plain
+    first = draw_phantom(np.random.default_rng([0, 0]))
+    assert first.background.hbo == pytest.approx(11.23744057)
+    assert first.inclusions[0].center_mm[0] == pytest.approx(1.535094659)
 
 
 def test_images_lie_where_the_inclusion_is(model):
