@@ -71,10 +71,17 @@ class RadiomicsPanelParameterNode:
 
 class RadiomicsPanelWidget(ModulePanel):
     packages = ("RadiomicsPanelLib", "BreastBiomarkersLib")
+    pages = ()  # RadiomicsPanelLib.inslicer.page.Page
 
     def setup(self):
         super().setup()
         self.logic = RadiomicsPanelLogic()
+        top = self.ui.RadiomicsPanel
+        self.pages = makePages(self)
+        self.ui = slicer.util.childWidgetVariables(top)  # with those of the pages
+        self._sections = [self.ui.presetWidget, *slicer.util.findChildren(top, className="ctkCollapsibleButton")]
+        for page in self.pages:
+            page.setup()
         self._done = None
         for name, title in self.logic.families().items():
             item = qt.QListWidgetItem(title)
@@ -86,20 +93,43 @@ class RadiomicsPanelWidget(ModulePanel):
         self.ui.exportButton.connect("clicked()", self.onExport)
         self.bind()
 
+    def lock(self, running):
+        """Lock what must not change while a page's own job runs."""
+        for section in self._sections:
+            section.enabled = not running
+        self.refresh()
+
+    def cleanup(self):
+        for page in self.pages:
+            page.cleanup()
+        super().cleanup()
+
+    def refresh(self, caller=None, event=None):
+        super().refresh(caller, event)
+        if self.job is not None and not slicer.mrmlScene.IsBatchProcessing():
+            running = self.job.running or any(page.running for page in self.pages)
+            for page in self.pages:
+                page.refresh_button(running)
+
     def defaults(self):
         if self.parameters.image is None:
             self.parameters.image = suggested_volume()
         if self.parameters.segmentation is None:
             nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
             self.parameters.segmentation = nodes[0] if nodes else None
+        for page in self.pages:
+            page.defaults()
 
     def watched(self):
         p = self.parameters
         segments = [(p.segmentation.GetSegmentation(), event) for event in SEGMENT_EVENTS] if p.segmentation else []
-        return [(p.image, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent), *segments]
+        ofPages = [one for page in self.pages for one in page.watched()]
+        return [(p.image, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent), *segments, *ofPages]
 
     def problem(self):
         p = self.parameters
+        if any(page.running for page in self.pages):
+            return _("Another run has not ended yet.")
         try:
             self.logic.chosenSegments(p.segmentation, self.chosenIds())
             self.settings()
@@ -135,6 +165,8 @@ class RadiomicsPanelWidget(ModulePanel):
         if self.ui.resultTableView.mrmlTableNode() is not p.table:
             self.ui.resultTableView.setMRMLTableNode(p.table)
         self.ui.exportButton.enabled = self._done is not None
+        for page in self.pages:
+            page.update()
 
     def settings(self):
         p = self.parameters
@@ -178,8 +210,20 @@ class RadiomicsPanelWidget(ModulePanel):
             slicer.util.showStatusMessage(_("Exported to {path}").format(path=path), 5000)
 
     def forget(self):
+        for page in self.pages:
+            if page.job is not None:
+                page.job.cancel()
+            page.forget()
         self._done = None
         self.ui.resultLabel.text = ""
+
+
+def makePages(panel):
+    """Return the pages whose files are in RadiomicsPanelLib.inslicer."""
+    from RadiomicsPanelLib.inslicer.cohort_page import CohortPage
+    from RadiomicsPanelLib.inslicer.maps_page import MapsPage
+
+    return [MapsPage(panel, panel.ui.mapsPage), CohortPage(panel, panel.ui.cohortPage)]
 
 
 def describeSettings(settings):

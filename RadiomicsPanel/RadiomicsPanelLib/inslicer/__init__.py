@@ -1,0 +1,1 @@
+"""The part of RadiomicsPanel that lives in the scene; may import slicer."""
