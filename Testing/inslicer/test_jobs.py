@@ -257,11 +257,21 @@ def test_child_behind_the_button(slicer_host, panel, tmp_path, caplog):
     assert "python -m" not in caplog.text
 
     caplog.clear()
-    panel.job.start("WeakSegmentLib", ["simulate", "--cases", "50", "--output", str(tmp_path / "many")], done.append)
+    said, last = [], []
+    panel.job.start(
+        "WeakSegmentLib",
+        ["simulate", "--cases", "50", "--output", str(tmp_path / "many")],
+        done.append,
+        said.append,
+        last.append,
+    )
     slicer_host.wait_until(lambda: panel.bar.value > 0, 60)
     panel.job.cancel()
     slicer_host.wait_until(lambda: not panel.job.running, 60)
     assert len(done) == 1
+    assert last == ["cancelled, the cases written so far are kept; the same command goes on from there"]
+    assert len(said) > 1
+    assert said[-1].endswith(last[0])
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
     assert panel.button.text == "Apply"
 

@@ -94,23 +94,52 @@ class PanelJob:
         finally:
             self._end()
 
-    def start(self, module: str, arguments: Sequence[str], done: Callable[[dict[str, Any]], None]) -> None:
+    def start(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        done: Callable[[dict[str, Any]], None],
+        follow: Callable[[str], None] | None = None,
+        stopped: Callable[[str], None] | None = None,
+    ) -> None:
         """Run ``python -m module arguments --json`` as a child process and call `done` with its key figures.
 
         A child that ends with bad input, or breaks, shows its message; a cancelled one shows nothing.
+
+        Parameters
+        ----------
+        module, arguments
+        done : callable
+        follow : callable, optional
+            Called with each message of the child, for a log.
+        stopped : callable, optional
+            Called when the child did not reach its end, with what it said last: nothing, if it was killed.
         """
 
         def finished(status: int, output: str, message: str) -> None:
             self._end()
-            if child.cancelled or self._closed:
-                slicer.util.showStatusMessage(_("Cancelled"), 3000)
-            elif status == 0:
+            if self._closed:
+                return
+            message = message.removeprefix(f"python -m {module}: ")
+            if not child.cancelled and status == 0:
                 done(json.loads(output))
+                return
+            if stopped is not None:
+                stopped(message)
+            if child.cancelled:
+                slicer.util.showStatusMessage(_("Cancelled"), 3000)
             else:
-                message = message.removeprefix(f"python -m {module}: ")
                 slicer.util.errorDisplay(message or f"{module} ended with status {status}.")
 
-        child = ChildProcess(module, [*arguments, "--json"], self._show, finished)
+        def report(fraction: float, message: str) -> None:
+            self._show(fraction, message)
+            say(message)
+
+        def say(message: str) -> None:
+            if follow is not None and not self._closed:
+                follow(message)
+
+        child = ChildProcess(module, [*arguments, "--json"], report, finished, say)
         self._begin(child.cancel)
         try:
             child.start()
@@ -152,15 +181,23 @@ class ChildProcess:
         Called in the main thread for each progress line of the child.
     finished
         Called in the main thread with exit status, standard output and the last message on standard error.
+    said
+        Called in the main thread with each other line on standard error.
     """
 
     def __init__(
-        self, module: str, arguments: Sequence[str], progress: Progress, finished: Callable[[int, str, str], None]
+        self,
+        module: str,
+        arguments: Sequence[str],
+        progress: Progress,
+        finished: Callable[[int, str, str], None],
+        said: Callable[[str], None] | None = None,
     ) -> None:
         self.command = [python_executable(), "-m", module, *arguments]
         self.cancelled = False
         self._progress = progress
         self._finished = finished
+        self._said = said
         self._lines: queue.Queue[tuple[str, str]] = queue.Queue()
         self._output: list[str] = []
         self._messages: list[str] = []
@@ -230,6 +267,8 @@ class ChildProcess:
             self._progress(float(report["progress"]), str(report["message"]))
         except (ValueError, KeyError, TypeError):
             self._messages.append(line)
+            if self._said is not None:
+                self._said(line.rstrip())
 
 
 def python_executable() -> str:
