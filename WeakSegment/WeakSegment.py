@@ -508,11 +508,16 @@ class WeakSegmentWidget(ModulePanel):
 
     def step(self, change, message):
         self.following.cancel()
+        p = self.parameters
+        output = p.output
         self._dragging = True  # do not follow the points while they are put back
         with showing_errors(message):
             change()
         self._dragging = False
-        p = self.parameters
+        home = None if p.points is None else self.logic.lesion(p.points).segments()[0]
+        if home is None and output is not None and slicer.mrmlScene.IsNodePresent(output):
+            home = output
+        p.output = home  # the first run made it: undone, there is none
         if p.points is not None:
             self._texts.pop(p.points.GetID(), None)
             if not self._problem:

@@ -347,7 +347,7 @@ def case_undo_and_redo_step_through_the_runs():
     p, ui = widget.parameters, widget.ui
     assert not ui.undoButton.enabled
     assert not ui.redoButton.enabled
-    image, sizes = p.image, []
+    image, sizes, before = p.image, [], names_of_nodes()
     for threshold in (0.5, 0.9, 0.2):
         p.segmentAbove = threshold
         ui.applyButton.click()
@@ -360,7 +360,8 @@ def case_undo_and_redo_step_through_the_runs():
         assert ui.redoButton.enabled
     ui.undoButton.click()
     assert not ui.undoButton.enabled
-    assert segment_ids(p.output) == [], "before the first run there was no segment"
+    assert p.output is None
+    assert names_of_nodes() == before, "the first run is taken back with the segmentation it made"
     assert p.points.GetNumberOfDefinedControlPoints() == 6, "the points stay"
     for size in sizes:
         ui.redoButton.click()
@@ -393,6 +394,34 @@ def case_undo_brings_the_points_and_clicks_back():
     move_point(p.points, 0, (1, 0, 0))
     ui.undoButton.click()
     np.testing.assert_allclose(positions(p.points), start)
+
+
+def case_undo_of_the_first_run_spares_what_the_user_drew():
+    widget = ready_panel()
+    p, ui = widget.parameters, widget.ui
+    truth, _drawn = add_truth(p.image)
+    ui.applyButton.click()
+    made = p.output
+    drawn = made.GetSegmentation().AddEmptySegment("", "drawn by hand")
+    ui.undoButton.click()
+    assert slicer.mrmlScene.IsNodePresent(made), "it holds a segment of the user"
+    assert segment_ids(made) == [drawn]
+    ui.redoButton.click()
+    assert len(segment_ids(made)) == 3
+    ui.undoButton.click()
+    made.GetSegmentation().RemoveSegment(drawn)
+    ui.redoButton.click()
+    ui.undoButton.click()
+    assert not slicer.mrmlScene.IsNodePresent(made)
+    assert p.output is None, "not the next segmentation in the list"
+    assert slicer.mrmlScene.IsNodePresent(truth)
+    p.image.SetName("renamed")
+    ui.redoButton.click()
+    assert p.output is made
+    assert widget.logic.lesion(p.points).segments()[0] is made
+    ui.undoButton.click()
+    slicer.mrmlScene.RemoveNode(p.points)
+    assert not ui.redoButton.enabled, "there is no lesion to make it for"
 
 
 def case_undo_is_gone_with_its_segmentation():

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import slicer
 from BreastBiomarkersLib.errors import InputError
-from BreastBiomarkersLib.inslicer.history import History, SegmentState, Step
+from BreastBiomarkersLib.inslicer.history import History, SegmentState, State, Step
 from BreastBiomarkersLib.inslicer.nodes import (
     grid_from_node,
     mask_from_segment,
     mask_to_segment,
+    place_beside,
     require_in_scene,
     require_writable,
     segmentation_for,
@@ -199,17 +200,76 @@ def _other_lesions(
     return None if found is None else grid.with_array(found, "other lesions")
 
 
+class _NewSegmentation:
+    """A segmentation node that was made for an answer, as a state of the scene: there it is."""
+
+    def __init__(self, node: Any, lesion: Lesion, volume_node: Any) -> None:
+        self.node, self._lesion, self._volume_node = node, lesion, volume_node
+        self._taken_out = False
+        self._ids: list[str] = []
+
+    def is_valid(self) -> bool:
+        """Tell whether the node is in the scene, or was taken out by undo and can come back."""
+        in_scene = slicer.mrmlScene.IsNodePresent
+        back = self._taken_out and in_scene(self._lesion.points_node) and in_scene(self._volume_node)
+        return bool(in_scene(self.node) or back)
+
+    def restore(self) -> None:
+        """Put the node back."""
+        if slicer.mrmlScene.IsNodePresent(self.node):
+            return
+        slicer.mrmlScene.AddNode(self.node)
+        self.node.CreateDefaultDisplayNodes()
+        place_beside(self.node, self._volume_node)
+        self._lesion.set_segments(self.node, self._ids)
+        self._taken_out = False
+
+    def take_out(self) -> None:
+        """Remove the node, unless it holds segments of others by now; the lesion's are removed in any case."""
+        segmentation = self.node.GetSegmentation()
+        self._ids = self._lesion.segments()[1]
+        for segment_id in self._ids:
+            segmentation.RemoveSegment(segment_id)
+        if segmentation.GetNumberOfSegments() == 0:
+            self._taken_out = True
+            _remove_with_companions(self.node)
+
+
+class _NoSegmentation:
+    """The state before: there is no such node yet."""
+
+    def __init__(self, made: _NewSegmentation) -> None:
+        self._made = made
+
+    def is_valid(self) -> bool:
+        """Tell whether it can be undone or made again."""
+        return self._made.is_valid()
+
+    def restore(self) -> None:
+        """Remove the node."""
+        self._made.take_out()
+
+
+def _remove_with_companions(node: Any) -> None:
+    for companion in (node.GetDisplayNode(), node.GetStorageNode()):
+        if companion is not None:
+            slicer.mrmlScene.RemoveNode(companion)
+    slicer.mrmlScene.RemoveNode(node)
+
+
 class Updates:
     """Writes answers into the scene and takes them back."""
 
     def __init__(self) -> None:
         self._history = History()
         self._prompts: dict[str, Prompts] = {}  # what each lesion's segment was made from, by id of its points
+        self._made: dict[str, _NewSegmentation] = {}  # segmentations made here, by id
 
     def forget(self) -> None:
         """Drop what is kept from the scene, which is about to be closed."""
         self._history.clear()
         self._prompts.clear()
+        self._made.clear()
 
     def write(self, question: Question, answer: Answer, replacing: Step | None = None) -> Segmented:
         """Write an answer into the lesion's segments as one step of undo, which may replace the step before.
@@ -235,13 +295,19 @@ class Updates:
         except Exception:
             before.restore()
             if created:
-                slicer.mrmlScene.RemoveNode(node.GetDisplayNode())
-                slicer.mrmlScene.RemoveNode(node)
+                _remove_with_companions(node)
             raise
         set_record(node, ids[0], answer.result)
         lesion.set_segments(node, ids)
+        if created:
+            self._made[node.GetID()] = _NewSegmentation(node, lesion, question.volume_node)
+        made = self._made.get(node.GetID())
+        if made is not None and made.node is not node:
+            made = None
         earlier = self._prompts.get(lesion.points_node.GetID())
-        step = Step([before] if earlier is None else [before, earlier], [SegmentState(node, ids), question.prompts])
+        undone: list[State] = [_NoSegmentation(made) if created and made is not None else before]
+        done: list[State] = [SegmentState(node, ids), question.prompts]
+        step = Step(undone if earlier is None else [*undone, earlier], done if made is None else [made, *done])
         step = self._history.push(step, replacing)
         self._prompts[lesion.points_node.GetID()] = question.prompts
         return Segmented(node, ids[0], ids[1], answer.result, step)
