@@ -152,6 +152,20 @@ def add_reconstruct_parser(commands: Any) -> None:
         "which is nearer to measured data without --reference-data (default: %(default)s)",
     )
     choices.add_argument(
+        "--element-size",
+        type=float,
+        default=ReconstructionSettings.element_size_mm,
+        metavar="MM",
+        help="triangle side of the forward mesh; finer at the fibers (default: %(default)g)",
+    )
+    choices.add_argument(
+        "--basis-nodes",
+        type=int,
+        default=ReconstructionSettings.basis_nodes,
+        metavar="N",
+        help="about how many nodes the mesh of the images has, for methods that need one (default: %(default)s)",
+    )
+    choices.add_argument(
         "--optode-tolerance",
         type=float,
         default=5.0,
@@ -303,6 +317,8 @@ def _settings(options: argparse.Namespace) -> ReconstructionSettings:
         start=replace(TYPICAL_TISSUE, scatter_amplitude=amplitude, scatter_power=power),
         noise=None if options.noise is None else options.noise / 100,
         reference_scatter=None if options.reference_scatter is None else tuple(options.reference_scatter),
+        element_size_mm=options.element_size,
+        basis_nodes=options.basis_nodes,
         optode_tolerance_mm=options.optode_tolerance,
         source_model=options.source_model,
     )
