@@ -40,8 +40,15 @@ from WeakSegmentLib.training_settings import PRESETS, settings_from_json
 
 TRAINING, HELD_OUT = range(0, 21), range(1000, 1020)
 SEEDS = (0, 1, 2)
-SMALL = replace(PRESETS["small"], channels=("post", "subtraction"), train_iterations=1000, retrain_iterations=1000)
+SMALL = replace(
+    PRESETS["small"],
+    channels=("post", "subtraction"),
+    patch=(16, 24, 24),
+    train_iterations=500,
+    retrain_iterations=500,
+)
 WITHOUT_SEED = "-"
+WALKER = "random walker with six points"
 
 
 def rows(settings, ablation):
@@ -151,8 +158,17 @@ def main():
     training = write_cohort(options.work / "training", phantoms, TRAINING, "training")
     held_out = write_cohort(options.work / "held-out", phantoms, HELD_OUT, "held-out")
 
-    tables, voted = {}, []
-    walker = kept(options.work / "random_walk.json", lambda: test_random_walk(held_out))
+    tables = {WALKER: [kept(options.work / "random_walk.json", lambda: test_random_walk(held_out))]}
+    given = f" --settings {options.settings.name}" if options.settings else ""
+    notes = [
+        f"python Testing/benchmarks/simple_table1.py --work FOLDER --csv FILE.csv --seeds {options.seeds}{given}"
+        f"{' --published-scale' * options.published_scale}{' --ablation' * options.ablation}",
+        f"phantoms: generator version {GENERATOR_VERSION}, {'full' if options.published_scale else 'small'}; training "
+        f"seeds {TRAINING[0]}-{TRAINING[-1]}, held-out {HELD_OUT[0]}-{HELD_OUT[-1]}",
+        f"training settings: {json.dumps(asdict(settings))}",
+        "percent; sd_cases over the held-out cases, sd_seeds over the seeds' means",
+    ]
+    voted = []
     for seed in SEEDS[: options.seeds]:
         for name, folder, chosen, checkpoint in rows(settings, options.ablation):
             place = options.work / f"{folder}-{seed}"
@@ -162,32 +178,25 @@ def main():
             tables.setdefault(name, []).append(scores)
             if name == "SimPLe":
                 voted.append(f"{figures['voted_share']:.2f}")
-    tables["random walker with six points"] = [walker]
+            shares = f"share of unlabeled voxels the propagation chose, per seed: {', '.join(voted)}"
+            write_tables(options.csv, [*notes, shares], tables)
+    for line in map(summary, tables, tables.values()):
+        print(f"{line['row']:<40} Dice {line['dice_mean']:>6} (cases {line['dice_sd_cases']}, seeds "
+              f"{line['dice_sd_seeds'] or '-'})  Jaccard {line['jaccard_mean']:>6}")  # fmt: skip
 
-    given = f" --settings {options.settings.name}" if options.settings else ""
-    notes = [
-        f"python Testing/benchmarks/simple_table1.py --work FOLDER --csv FILE.csv --seeds {options.seeds}{given}"
-        f"{' --published-scale' * options.published_scale}{' --ablation' * options.ablation}",
-        f"phantoms: generator version {GENERATOR_VERSION}, {'full' if options.published_scale else 'small'}; training "
-        f"seeds {TRAINING[0]}-{TRAINING[-1]}, held-out {HELD_OUT[0]}-{HELD_OUT[-1]}",
-        f"training settings: {json.dumps(asdict(settings))}",
-        f"share of unlabeled voxels the propagation chose, per seed: {', '.join(voted)}",
-        "percent; sd_cases over the held-out cases, sd_seeds over the seeds' means",
-    ]
-    lines = [summary(name, by_seed) for name, by_seed in tables.items()]
-    write_table(options.csv, notes, lines)
+
+def write_tables(path, notes, tables):
+    """Write the summary, and beside it the scores of every case."""
+    write_table(path, notes, [summary(name, by_seed) for name, by_seed in tables.items()])
     cases = [
-        {"row": name, "seed": seed if len(by_seed) > 1 else WITHOUT_SEED, "case": case, **{
+        {"row": name, "seed": WITHOUT_SEED if name == WALKER else seed, "case": case, **{
             key: "" if value is None else f"{value:.4f}" for key, value in scores.items()
         }}
         for name, by_seed in tables.items()
         for seed, one in enumerate(by_seed)
         for case, scores in one.items()
     ]  # fmt: skip
-    write_table(options.csv.with_name(options.csv.stem + "_cases.csv"), notes, cases)
-    for line in lines:
-        print(f"{line['row']:<40} Dice {line['dice_mean']:>6} (cases {line['dice_sd_cases']}, seeds "
-              f"{line['dice_sd_seeds'] or '-'})  Jaccard {line['jaccard_mean']:>6}")  # fmt: skip
+    write_table(path.with_name(path.stem + "_cases.csv"), notes, cases)
 
 
 def write_table(path, notes, lines):
