@@ -35,10 +35,29 @@ MAX_HABITATS = 16
 STABLE = 0.8
 """Mean adjusted Rand index between bootstrap fits from which a division counts as stable."""
 
+COLORS: tuple[tuple[float, float, float], ...] = (
+    (0.85, 0.25, 0.2),
+    (0.2, 0.5, 0.85),
+    (0.3, 0.7, 0.3),
+    (0.95, 0.75, 0.2),
+    (0.6, 0.35, 0.75),
+    (0.3, 0.75, 0.75),
+    (0.95, 0.5, 0.75),
+    (0.6, 0.4, 0.2),
+    (0.75, 0.85, 0.3),
+    (0.15, 0.3, 0.5),
+    (0.95, 0.6, 0.45),
+    (0.45, 0.45, 0.45),
+    (0.6, 0.75, 0.95),
+    (0.5, 0.1, 0.3),
+    (0.1, 0.45, 0.3),
+    (0.9, 0.85, 0.65),
+)
+"""Of the habitats, in their order; one for each there can be."""
+
 _JUDGED = 3000  # voxels for silhouette and stability
 _FITTED = 200_000  # voxels for the final fit
 _BOOTSTRAPS = 20
-_COLORS = ("0.85 0.25 0.2", "0.2 0.5 0.85", "0.3 0.7 0.3", "0.95 0.75 0.2", "0.6 0.35 0.75", "0.3 0.75 0.75")
 
 
 @dataclass(frozen=True, eq=False)
@@ -370,7 +389,7 @@ def write_habitats(habitats: HabitatMap, path: str | Path) -> None:
             f"Segment{n}_Name": name,
             f"Segment{n}_LabelValue": str(n + 1),
             f"Segment{n}_Layer": "0",
-            f"Segment{n}_Color": _COLORS[n % len(_COLORS)],
+            f"Segment{n}_Color": " ".join(map(str, COLORS[n])),
             f"Segment{n}_Extent": " ".join(f"0 {size - 1}" for size in reversed(habitats.labels.shape)),
         }
     write_volume(habitats.volume, path, metadata)
@@ -401,13 +420,24 @@ def read_model(path: str | Path) -> HabitatModel:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"'{path.name}' is not JSON ({error}). Fit the habitats again.") from error
+    return model_from_dict(data, path.name)
+
+
+def model_from_dict(data: Any, where: str) -> HabitatModel:
+    """Return a model from its fields, as `dataclasses.asdict` gives them; `where` they come from stands in messages.
+
+    Raises
+    ------
+    InputError
+        If they are not those of a habitat model.
+    """
     known = {field.name for field in fields(HabitatModel)}
     if not isinstance(data, dict) or not {"method", "channels", "smoothing"} <= set(data) <= known:
-        raise InputError(f"'{path.name}' is not a habitat model. Fit the habitats again.")
+        raise InputError(f"'{where}' is not a habitat model. Fit the habitats again.")
     try:
         return HabitatModel(**{name: _frozen(value) for name, value in data.items()})
     except (InputError, TypeError, ValueError) as error:
-        raise InputError(f"'{path.name}' is not a valid habitat model: {error}") from error
+        raise InputError(f"'{where}' is not a valid habitat model: {error}") from error
 
 
 def _onto(image: Volume, grid: Volume) -> NDArray[np.float64]:
