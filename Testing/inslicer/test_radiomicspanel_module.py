@@ -135,3 +135,33 @@ def test_panel_is_drawn(panel_host, cases, tmp_path):
     widget.ui.applyButton.click()
     panel_host.grab("RadiomicsPanel", tmp_path / "RadiomicsPanel.png")
     assert (tmp_path / "RadiomicsPanel.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", ["image", "segmentation", "table"])
+def test_a_deleted_node_is_not_replaced_by_the_next_one(panel_host, cases, name):
+    import slicer
+
+    cases.make_exam()
+    cases.make_exam()
+    widget = panel_host.widget("RadiomicsPanel")
+    panel_host.enter("RadiomicsPanel")
+    for text in ("first", "second"):
+        slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", text)
+    kinds = {"image": "vtkMRMLScalarVolumeNode", "segmentation": "vtkMRMLSegmentationNode", "table": "vtkMRMLTableNode"}
+    setattr(widget.parameters, name, slicer.util.getNodesByClass(kinds[name])[-1])
+    slicer.mrmlScene.RemoveNode(getattr(widget.parameters, name))
+    assert getattr(widget.parameters, name) is None
+    assert getattr(widget.ui, f"{name}Selector").currentNode() is None
+
+
+def test_optional_packages_are_those_of_the_extension(panel_host):
+    import tomllib
+
+    from packaging.requirements import Requirement
+    from RadiomicsPanelLib.inslicer.packages import optional_packages
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    bounds = {Requirement(line).name: Requirement(line).specifier for line in sum(extras.values(), [])}
+    for name, line in optional_packages().items():
+        assert Requirement(line).name == name
+        assert bounds.get(name, Requirement(line).specifier) == Requirement(line).specifier

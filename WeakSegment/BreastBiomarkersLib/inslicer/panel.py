@@ -119,6 +119,7 @@ class ModulePanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndCloseEvent, self._on_scene_replaced)
         self.addObserver(scene, scene.EndImportEvent, self._on_scene_replaced)
         self.addObserver(scene, scene.EndBatchProcessEvent, self.refresh)
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._on_node_removed)
 
     def cleanup(self) -> None:
         """Leave nothing behind: called on Reload and when the application exits."""
@@ -171,6 +172,14 @@ class ModulePanel(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.ui.applyButton.enabled = True
             self.ui.applyButton.toolTip = _("Stop; nothing is changed.")
         self.refresh()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _on_node_removed(self, caller: Any, event: Any, node: Any) -> None:
+        """Let go of a deleted node; its selector would silently go on to another one."""
+        if self.parameters is not None:
+            for name in self.parameters.allParameters:
+                if getattr(self.parameters, name) is node:
+                    setattr(self.parameters, name, None)
 
     def _on_start_close(self, caller: Any, event: Any) -> None:
         self.job.cancel()  # type: ignore[union-attr]
