@@ -195,3 +195,12 @@ def test_cancel_from_outside_leaves_nothing(files):
     assert errors.splitlines()[-1].endswith("cancelled, nothing was written")
     assert not (files / "mask.nrrd").exists()
     assert not list(files.glob(".writing-*"))
+
+
+@pytest.mark.parametrize("same", ["mask.nrrd", "image.nrrd", "../{folder}/mask.nrrd"])
+def test_a_file_to_write_has_a_name_of_its_own(files, capsys, same):
+    before = (files / "image.nrrd").read_bytes()
+    assert run(files, "--score", str(files / same.format(folder=files.name))) == 2
+    assert "is named twice" in capsys.readouterr().err
+    assert (files / "image.nrrd").read_bytes() == before
+    assert not (files / "mask.nrrd").exists()

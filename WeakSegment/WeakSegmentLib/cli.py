@@ -110,10 +110,21 @@ def _add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(handler=_segment)
 
 
+def _require_own_files(options: argparse.Namespace) -> None:
+    """Require that no file to write is an input or another file to write."""
+    taken = {Path(path).resolve() for path in (options.image, options.pre, options.reference, options.points) if path}
+    for target in filter(None, (options.output, options.pseudo_mask, options.score, options.record)):
+        path = Path(target).resolve()
+        if path in taken:
+            raise InputError(f"'{target}' is named twice; give each file to write a name of its own.")
+        taken.add(path)
+
+
 def _segment(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     for target in filter(None, (options.output, options.pseudo_mask, options.score)):
         if not str(target).lower().endswith(SUFFIXES):
             raise InputError(f"'{target}' has no known image suffix; use one of {', '.join(SUFFIXES)}.")
+    _require_own_files(options)
     settings = _settings(options)
     progress(0.0, "Reading")
     volume = read_volume(options.image)
@@ -271,7 +282,8 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--output",
         required=True,
         metavar="PATH",
-        help="mask to write; with --cases a folder, which gets a mask per case and scores.csv",
+        help="mask to write; with --cases a folder, which gets a mask per case, scores.csv, and review.csv, which lists "
+        "the most uncertain cases first",
     )
     one = parser.add_argument_group("only with --image")
     one.add_argument("--pre", metavar="FILE", help="pre-contrast image, if the network was trained with one")

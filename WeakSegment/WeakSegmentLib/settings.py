@@ -117,5 +117,6 @@ def _check_positive(settings: Settings, may_be_zero: tuple[str, ...]) -> None:
     for field in fields(settings):
         value = getattr(settings, field.name)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            if not value >= 0 or (value == 0 and field.name not in may_be_zero):
-                raise InputError(f"The setting {field.name} is {value}; it must be positive.")
+            zero = field.name in may_be_zero
+            if not value >= 0 or (value == 0 and not zero):
+                raise InputError(f"The setting {field.name} is {value}; it must be {'0 or more' if zero else 'positive'}.")

@@ -450,7 +450,7 @@ def test_every_connector_goes_both_ways(wrapper):
         (qt.QLineEdit, str, "text", "abc"),
         (qt.QTextEdit, str, "plainText", "abc"),
         (ctk.ctkPathLineEdit, pathlib.Path, "currentPath", "/a/b"),
-        (ctk.ctkDirectoryButton, pathlib.Path, "directory", "/tmp"),
+        (ctk.ctkDirectoryButton, pathlib.Path, "directory", str(pathlib.Path(__file__).parent)),
     ]
     All.__annotations__ = {f"p{index}": case[1] for index, case in enumerate(cases)}
     All.__annotations__["band"] = Annotated[FloatRange, RangeBounds(0, 10)]
