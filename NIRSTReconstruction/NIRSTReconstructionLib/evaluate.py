@@ -1,7 +1,7 @@
 """The paper's table and the sets it does not have: networks, physics and model-based methods on phantoms never seen.
 
-Every row of the table is one set, one method and one chromophore. The table is written after each method, and a
-repeated call does only what is missing.
+Every row of the table is one set, one method and one chromophore, of the first so many phantoms of the set. The table
+is written after each method, and a repeated call does only what is missing.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ COLUMNS = (
     "contrast",
     "contrast_error",
     "covered_95_percent",
-    "seconds",
+    "cpu_seconds",
 )
 _SEGMENTED = ("soft-prior", "hard-prior")
 _TOGETHER = 32  # cases that are seen at one time
@@ -124,7 +124,7 @@ TEST_SETS = {
 
 @dataclass(frozen=True, eq=False)
 class _Result:
-    """Images of some cases (n, 3, Y, X) in uM, uM, percent, their standard deviations, and seconds for each case.
+    """Images of some cases (n, 3, Y, X) in uM, uM, percent, their standard deviations, and CPU seconds for each case.
 
     An image that a method could not make is NaN.
     """
@@ -173,6 +173,7 @@ def evaluate(
     slow_count: int = 20,
     progress: Progress = ignore_progress,
     device: str | None = None,
+    note: str = "",
 ) -> dict[str, Any]:
     """Fill the table of methods and test sets; go on where an earlier call stopped.
 
@@ -194,6 +195,8 @@ def evaluate(
         For methods of `reconstruct`, which take a second or more for each: the first so many.
     progress : Progress
     device : str, optional
+    note : str
+        What made the table, for its first line.
 
     Returns
     -------
@@ -212,22 +215,12 @@ def evaluate(
     trained = [read_network(path, device) for path in networks]
     versions = [hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12] for path in networks]
     titles = [_title(Path(path)) for path in networks]
-    pixels = trained[0].settings.pixels if trained else NetworkSettings().pixels
-    physics = trained[0].settings.physics if trained else PhysicsSettings()
     rows = _read_rows(Path(output))
     known = len(rows)
     for n, name in enumerate(sets):
         part = portion(progress, n / len(sets), (n + 1) / len(sets))
         wanted = count if name == "matched" else other_count
-        jobs: list[_Job] = [
-            (title, version, wanted, network.settings.pixels, _network_job(network))
-            for title, network, version in zip(titles, trained, versions, strict=True)
-        ]
-        for method in methods:
-            if method in PHYSICS_METHODS:
-                jobs.append((method, "1", wanted, pixels, _physics_job(method, physics)))
-            else:
-                jobs.append((method, "1", min(slow_count, wanted), NetworkSettings().pixels, _model_based_job(method)))
+        jobs = _jobs(trained, list(zip(titles, versions, strict=True)), methods, wanted, slow_count)
         jobs = [job for job in jobs if not _is_there(rows, name, *job[:4])]
         if not jobs:
             continue
@@ -238,9 +231,33 @@ def evaluate(
             chosen = replace(cases, count=number, pixels=size, progress=report)
             rows = [row for row in rows if (row["set"], row["method"]) != (name, title)]
             rows += _rows(chosen, name, title, version, job)
-            _write_rows(rows, Path(output))
+            _write_rows(rows, Path(output), note)
     progress(1.0, "done")
     return {"rows": len(rows), "added": max(len(rows) - known, 0), "output": str(output)}
+
+
+def _jobs(
+    networks: Sequence[TrainedNetwork],
+    names: Sequence[tuple[str, str]],
+    methods: Sequence[str],
+    count: int,
+    slow_count: int,
+) -> list[_Job]:
+    """Return what makes the rows of one test set: networks with their titles and versions, physics, reconstructions.
+
+    Physics takes the pixels of the first network, whose inputs it makes; reconstructions those of the published ones.
+    """
+    first = networks[0].settings if networks else NetworkSettings()
+    jobs: list[_Job] = [
+        (title, version, count, network.settings.pixels, _network_job(network))
+        for (title, version), network in zip(names, networks, strict=True)
+    ]
+    for method in methods:
+        if method in PHYSICS_METHODS:
+            jobs.append((method, "1", count, first.pixels, _physics_job(method, first.physics)))
+        else:
+            jobs.append((method, "1", min(slow_count, count), NetworkSettings().pixels, _model_based_job(method)))
+    return jobs
 
 
 def _cases(data: Path, name: str, count: int) -> _Cases:
@@ -298,9 +315,9 @@ def _in_chunks(
 ) -> _Result:
     found, spread, seconds = [], [], []
     for _, looks in cases.looks():
-        began = time.perf_counter()
+        began = time.process_time()
         values, sd = images(looks)
-        seconds += [(time.perf_counter() - began) / len(values)] * len(values)
+        seconds += [(time.process_time() - began) / len(values)] * len(values)
         found.append(values)
         spread += [] if sd is None else [sd]
     return _Result(np.concatenate(found), np.concatenate(spread) if spread else None, seconds)
@@ -315,13 +332,13 @@ def _model_based_job(method: str) -> Callable[[_Cases], _Result]:
         for some, looks in cases.looks():
             for n in range(len(some)):
                 cases.progress(len(found) / cases.count, "")
-                began = time.perf_counter()
+                began = time.process_time()
                 try:
                     found.append(_reconstructed(method, some.settings, looks, n, cases.pixels))
                 except InputError as error:
                     _log.warning("%s cannot do case %d: %s", method, len(found), error)
                     found.append(np.full((3, *looks.mri.shape[1:]), np.nan))
-                seconds.append(time.perf_counter() - began)
+                seconds.append(time.process_time() - began)
         return _Result(np.array(found), None, seconds)
 
     return job
@@ -384,7 +401,7 @@ def _rows(cases: _Cases, name: str, title: str, version: str, job: Callable[[_Ca
                 row[key] = f"{np.mean(values):.4g}"
             else:
                 row |= {f"{key}_mean": f"{np.mean(values):.4g}", f"{key}_sd": f"{np.std(values):.4g}"}
-        row["seconds"] = f"{np.median(result.seconds):.3g}"
+        row["cpu_seconds"] = f"{np.median(result.seconds):.3g}"
         rows.append(row)
     return rows
 
@@ -432,7 +449,7 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
         return []
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(line for line in file if not line.startswith("#"))
             rows = list(reader)
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"The table '{path}' cannot be read: {error}.") from error
@@ -441,9 +458,11 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _write_rows(rows: list[dict[str, str]], path: Path) -> None:
+def _write_rows(rows: list[dict[str, str]], path: Path, note: str) -> None:
     order = {name: n for n, name in enumerate(TEST_SETS)}
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        if note:
+            file.write("# " + " ".join(note.split()) + "\n")
         writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(sorted(rows, key=lambda row: order[row["set"]]))

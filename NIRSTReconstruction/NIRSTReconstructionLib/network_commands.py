@@ -189,6 +189,7 @@ def add_evaluate_parser(commands: Any) -> None:
         help="phantoms for methods of a second and more (default: %(default)s)",
     )
     parser.add_argument("--device", metavar="NAME", help="cpu or cuda (default: a GPU if there is one)")
+    parser.add_argument("--note", default="", metavar="TEXT", help="first line of the table: what made it")
     parser.add_argument("--output", required=True, metavar="FILE", help="the table (.csv)")
     add_json_option(parser)
     parser.set_defaults(handler=run_evaluate)
@@ -209,6 +210,7 @@ def run_evaluate(options: argparse.Namespace, progress: Progress) -> dict[str, A
         slow_count=options.slow_count,
         progress=progress,
         device=options.device,
+        note=options.note,
         **names,
     )
 
