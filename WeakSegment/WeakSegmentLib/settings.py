@@ -119,4 +119,5 @@ def _check_positive(settings: Settings, may_be_zero: tuple[str, ...]) -> None:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             zero = field.name in may_be_zero
             if not value >= 0 or (value == 0 and not zero):
-                raise InputError(f"The setting {field.name} is {value}; it must be {'0 or more' if zero else 'positive'}.")
+                allowed = "0 or more" if zero else "positive"
+                raise InputError(f"The setting {field.name} is {value}; it must be {allowed}.")
