@@ -78,6 +78,11 @@ def test_a_network_segments_a_table(folder, tmp_path, capsys):
     assert [row["case"] for row in scores] == ["case0", "case1"]
     mask = read_volume(tmp_path / "out" / "case1.nrrd")
     assert float(scores[1]["volume_ml_box"]) == pytest.approx(mask.array.sum() * mask.voxel_volume_mm3 / 1000)
+    with (tmp_path / "out" / "review.csv").open() as file:
+        review = list(csv.DictReader(file))
+    assert sorted(row["case"] for row in review) == ["case0", "case1"]
+    assert list(review[0]) == ["case", "volume_ml", "uncertainty"]
+    assert 1 >= float(review[0]["uncertainty"]) >= float(review[1]["uncertainty"]) >= 0
     assert (
         "broken,\"cohort.csv, line 4 (case 'broken'): 'damaged.nrrd' is damaged"
         in (tmp_path / "out" / "failures.csv").read_text()

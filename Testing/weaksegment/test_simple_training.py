@@ -21,7 +21,7 @@ from weaksegment.simple_cases import TINY, write_case, write_table
 from WeakSegmentLib.breast_parameters import BreastPhantomSettings
 from WeakSegmentLib.breast_phantom import simulate_breast_cohort
 from WeakSegmentLib.cohort import load_cohort, read_cohort
-from WeakSegmentLib.predict import TrainedNetwork, make_network, predict, read_network, slide, tumor_mask
+from WeakSegmentLib.predict import TrainedNetwork, make_network, predict, read_network, slide, tumor_mask, uncertainty
 from WeakSegmentLib.pseudo_mask import Label
 from WeakSegmentLib.train import STAGES, train, vote_has_failed
 from WeakSegmentLib.training_history import TrainingHistory
@@ -273,6 +273,32 @@ def test_a_prediction_lies_on_the_image_and_can_be_cancelled(cohort, uninterrupt
 
     with pytest.raises(Cancelled):
         predict(trained, volume, progress=cancel)
+
+
+def test_uncertainty_is_one_minus_the_dice_the_network_expects(cohort):
+    volume, _, points, truth = read_cohort(cohort)[0].read()
+    assert uncertainty(truth.with_array(truth.array.astype(np.float32)), points) == 0
+    assert uncertainty(truth.with_array(np.full(volume.shape, 0.3, np.float32)), points) == 1
+    p = np.where(truth.array, 0.8, 0.1).astype(np.float32)
+    box = tumor_mask(truth.with_array(np.ones(volume.shape, np.float32)), points).array.sum()
+    lesion = truth.array.sum()
+    expected = 1 - 2 * 0.8 * lesion / (0.8 * lesion + 0.1 * (box - lesion) + lesion)
+    assert uncertainty(truth.with_array(p), points) == pytest.approx(expected, rel=1e-5)
+
+
+def test_curves_and_history_grow_while_a_training_runs(cohort, tmp_path):
+    """A panel shows them: they are whole files at every moment after the first saved state."""
+    seen = []
+
+    def look(fraction, message):
+        if message.startswith("train 4 of"):
+            seen.append((tmp_path / "curves.png").read_bytes()[1:4])
+            seen.append(len((tmp_path / "history.csv").read_text().splitlines()))
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        train(read_cohort(cohort), tmp_path, TINY, look, device="cpu")
+    assert seen == [b"PNG", 5]
 
 
 @pytest.mark.slow

@@ -282,8 +282,8 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--output",
         required=True,
         metavar="PATH",
-        help="mask to write; with --cases a folder, which gets a mask per case, scores.csv, and review.csv, which lists "
-        "the most uncertain cases first",
+        help="mask to write; with --cases a folder, which gets a mask per case, scores.csv, and review.csv, which "
+        "lists the most uncertain cases first",
     )
     one = parser.add_argument_group("only with --image")
     one.add_argument("--pre", metavar="FILE", help="pre-contrast image, if the network was trained with one")

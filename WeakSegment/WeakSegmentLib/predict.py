@@ -127,6 +127,26 @@ def tumor_mask(probability: Volume, points: ExtremePoints | None = None, margin:
     return probability.with_array(mask, "Tumor")
 
 
+def uncertainty(probability: Volume, points: ExtremePoints) -> float:
+    """Return how far the probabilities in the box are from a yes or no, 0 to 1; 1 if no tumor is found in it.
+
+    Parameters
+    ----------
+    probability : Volume
+    points : ExtremePoints
+        Of the same image; their box is grown as by `tumor_mask`.
+
+    Notes
+    -----
+    1 - 2 sum(p m) / (sum(p) + sum(m)), m being the mask: one minus the Dice that the network itself expects, if its
+    probabilities were true. They seldom are; the figure ranks cases for review.
+    """
+    box = tumor_mask(probability.with_array(np.ones(probability.shape, dtype=np.float32)), points).array
+    p = probability.array[box].astype(np.float64)
+    mask = p > TUMOR_ABOVE
+    return 1 - 2 * float(p[mask].sum()) / (float(p.sum()) + float(mask.sum())) if mask.any() else 1.0
+
+
 def predict_file(
     trained: TrainedNetwork,
     image: str | Path,
@@ -170,10 +190,11 @@ def predict_file(
 def predict_cohort(
     trained: TrainedNetwork, cases: Sequence[CohortCase], folder: str | Path, progress: Progress = ignore_progress
 ) -> dict[str, Any]:
-    """Predict all cases; write a mask per case, scores.csv, and, for cases that fail, failures.csv.
+    """Predict all cases; write a mask per case, scores.csv, review.csv, and, for cases that fail, failures.csv.
 
     scores.csv has a line per case: volumes of the mask in the whole image and in the box of the points (grown by 10
     percent), and, where the cohort has masks, the agreement of both with them. `<case>.nrrd` is the one in the box.
+    review.csv lists the cases from the most uncertain mask in the box to the least, see `uncertainty`.
 
     Raises
     ------
@@ -183,6 +204,7 @@ def predict_cohort(
     folder = Path(folder)
     rows: list[dict[str, Any]] = []
     failures: list[dict[str, Any]] = []
+    review: list[dict[str, Any]] = []
     for n, case in enumerate(cases):
         part = portion(progress, n / len(cases), (n + 1) / len(cases))
         part(0.0, f"{case.name}, {n + 1} of {len(cases)}")
@@ -201,7 +223,11 @@ def predict_cohort(
                 row |= {f"{key}_{where}": value for key, value in asdict(score(mask, truth)).items()}
         write_volume(mask, folder / f"{case.name}.nrrd")
         rows.append(row)
-    for name, table in (("scores.csv", rows), ("failures.csv", failures)):
+        volume_ml = float(np.count_nonzero(mask.array)) * mask.voxel_volume_mm3 / 1000
+        doubt = uncertainty(probability, points)
+        review.append({"case": case.name, "volume_ml": f"{volume_ml:.3f}", "uncertainty": f"{doubt:.4f}"})
+    review.sort(key=lambda line: float(line["uncertainty"]), reverse=True)
+    for name, table in (("scores.csv", rows), ("review.csv", review), ("failures.csv", failures)):
         if table:
             _write_table(folder / name, table)
     if not rows:

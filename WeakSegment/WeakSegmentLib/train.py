@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -51,6 +52,9 @@ FORMAT = 1
 _WATCHED = 20
 _FEWEST, _MOST = 0.01, 0.9
 """A vote that chooses less or more than these shares of the unlabeled voxels, this many times in a row, has failed."""
+
+_DRAW_EVERY_SECONDS = 20.0
+"""Curves are drawn again at a saved state, but not more often: drawing costs a few iterations."""
 
 Loss = Callable[[UNet, np.random.Generator], dict[str, Tensor]]
 """Draws a batch and returns what the history shows of it, the loss to descend under "loss"."""
@@ -120,8 +124,9 @@ def train(
     ----------
     cases : sequence of CohortCase
     folder : str or Path
-        Gets settings.json, history.csv and curves.png (losses), state.safetensors (of the running stage), one
-        checkpoint per stage, pseudo_masks.png, the prepared cases in cache/, and at the end model.safetensors.
+        Gets settings.json; while it runs history.csv and curves.png (losses) and state.safetensors (of the running
+        stage); one checkpoint per stage, pseudo_masks.png, the prepared cases in cache/, and at the end
+        model.safetensors.
     settings : TrainingSettings
     progress : Progress
         Called per case and iteration; may raise `Cancelled`, after which the next call goes on from the last state.
@@ -355,6 +360,7 @@ def _descend(
     iterations = run.stages[stage]
     first = _restore(run, stage, network, optimizer)
     network.train()
+    drawn = -math.inf
     for iteration in range(first, iterations):
         failure = has_failed(run.history.rows(stage)) if has_failed is not None else None
         if failure is not None:
@@ -379,6 +385,9 @@ def _descend(
         run.history.append(stage, iteration, shown)
         if (iteration + 1) % settings.checkpoint_every == 0:
             _save(run, stage, iteration + 1, network, optimizer)
+            if run.writes and time.monotonic() - drawn > _DRAW_EVERY_SECONDS:
+                draw_curves(run.history, run.folder / "curves.png")
+                drawn = time.monotonic()
         _report(run, stage, iteration + 1, f"{stage} {iteration + 1} of {iterations}, loss {shown['loss']:.3f}")
     if run.writes:
         draw_curves(run.history, run.folder / "curves.png")
