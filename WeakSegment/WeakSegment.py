@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from enum import Enum
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated
 
 import qt
 import slicer
@@ -104,12 +104,28 @@ class Method(Enum):
         return _("Random walk") if self is Method.RANDOM_WALK else _("As published")
 
 
+class Contrast(Enum):
+    """What the method works on where there is a pre-contrast image; see WeakSegmentLib.inslicer.updates."""
+
+    DIFFERENCE = "difference"
+    PERCENT = "percent"
+    ALONE = "alone"
+
+    def label(self):
+        return {
+            Contrast.DIFFERENCE: _("Difference from pre-contrast"),
+            Contrast.PERCENT: _("Percentage enhancement"),
+            Contrast.ALONE: _("Image alone"),
+        }[self]
+
+
 @parameterNodeWrapper
 class WeakSegmentParameterNode:
     """The user's choices; the values of the settings are explained in WeakSegmentLib.settings."""
 
     image: vtkMRMLScalarVolumeNode
     preContrast: vtkMRMLScalarVolumeNode
+    contrast: Contrast = Contrast.DIFFERENCE
     late: vtkMRMLScalarVolumeNode  # last post-contrast image, for the kinetics
     points: vtkMRMLMarkupsFiducialNode
     output: vtkMRMLSegmentationNode
@@ -133,20 +149,26 @@ class WeakSegmentWidget(ModulePanel):
     _writing = False
 
     def setup(self):
+        from WeakSegmentLib.inslicer.lesion_table import LesionTable
+        from WeakSegmentLib.inslicer.point_table import PointTable
+
         super().setup()
         self.logic = WeakSegmentLogic()
         self.following = LatestWins(self.onAnswer, self.onLiveError)
         self.measuring = LatestWins(self.onMeasured, self.onNotMeasured)
         self.views = self.logic.viewGuide()
+        ui = self.ui
+        self.lesionTable = LesionTable(ui.lesionsTable, self.select, self.refresh)
+        self.pointTable = PointTable(ui.pointsTable)
         self.forget()
         self._problem = ""
         self._dragging = False
-        ui = self.ui
-        for place in (ui.pointsWidget.markupsPlaceWidget(), ui.clicksPlaceWidget):
+        for place in self.placeWidgets():
             place.placeMultipleMarkups = slicer.qSlicerMarkupsPlaceWidget.ForcePlaceMultipleMarkups
             place.connect("activeMarkupsPlaceModeChanged(bool)", self.onPlaceModeChanged)
-        ui.lesionsTable.connect("currentCellChanged(int,int,int,int)", self.onLesionSelected)
-        ui.lesionsTable.connect("cellChanged(int,int)", self.onLesionRenamed)
+        ui.placePointsButton.connect("clicked(bool)", self.onPlacePoints)
+        ui.placeAgainButton.connect("clicked()", self.onPlaceAgain)
+        ui.clearPointsButton.connect("clicked()", self.onClearPoints)
         ui.addLesionButton.connect("clicked()", self.onAddLesion)
         ui.removeLesionButton.connect("clicked()", self.onRemoveLesion)
         ui.tumorClicksButton.connect("clicked(bool)", self.onTumorClicks)
@@ -173,7 +195,7 @@ class WeakSegmentWidget(ModulePanel):
     def makeShortcuts(self):
         ui, self.shortcuts = self.ui, []
         for key, react in (
-            ("Ctrl+Shift+P", self.onPlaceShortcut),
+            ("Ctrl+Shift+P", ui.placePointsButton.click),
             ("Ctrl+Shift+M", ui.tumorClicksButton.click),
             ("Ctrl+Shift+X", ui.backgroundClicksButton.click),
             ("Ctrl+Shift+Z", ui.undoButton.click),
@@ -204,9 +226,12 @@ class WeakSegmentWidget(ModulePanel):
 
     def exit(self):
         self.enableShortcuts(False)
-        for place in (self.ui.pointsWidget.markupsPlaceWidget(), self.ui.clicksPlaceWidget):
+        for place in self.placeWidgets():
             place.setPlaceModeEnabled(False)
         super().exit()
+
+    def placeWidgets(self):
+        return self.ui.pointsPlaceWidget, self.ui.clicksPlaceWidget
 
     def defaults(self):
         p = self.parameters
@@ -228,7 +253,9 @@ class WeakSegmentWidget(ModulePanel):
         self._texts = {}  # what to say of each lesion, by id of its points
         self._question = self._step = None
         self._make3D = False  # surfaces are to be made when live updates pause
-        self._rows = self._measured = None
+        self._measured = None
+        self.lesionTable.forget()
+        self.pointTable.forget()
         self.ui.resultLabel.text = self.ui.measuresLabel.text = ""
 
     def refresh(self, caller=None, event=None):
@@ -266,6 +293,7 @@ class WeakSegmentWidget(ModulePanel):
         ours = p.method is Method.RANDOM_WALK
         for name in ("longestSideSpinBox", "excludeCheckBox", "noiseMultipleSlider", "segmentAboveSlider"):
             getattr(self.ui, name).enabled = ours
+        self.ui.contrastComboBox.enabled = p.preContrast is not None
         self.ui.addLesionButton.enabled = p.image is not None
         self.ui.undoButton.enabled = self.logic.canUndo() and not self.job.running
         self.ui.redoButton.enabled = self.logic.canRedo() and not self.job.running
@@ -278,49 +306,27 @@ class WeakSegmentWidget(ModulePanel):
     # Lesions
 
     def showLesions(self):
-        p, table = self.parameters, self.ui.lesionsTable
-        rows = self.logic.describeLesions(p.points)
-        wasBlocked = table.blockSignals(True)
-        if rows != self._rows:
-            self._rows = rows
-            table.setRowCount(len(rows))
-            for n, row in enumerate(rows):
-                for column, text in enumerate(row.texts()):
-                    item = qt.QTableWidgetItem(text)
-                    if column:
-                        item.setFlags(qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled)
-                    table.setItem(n, column, item)
-        current = [row.pointsId for row in rows].index(p.points.GetID()) if p.points is not None else -1
-        if table.currentRow() != current:
-            table.setCurrentCell(current, 0)
-        table.blockSignals(wasBlocked)
+        p = self.parameters
+        self.lesionTable.show(self.logic.describeLesions(p.points), p.points)
+        self.pointTable.show(p.points, p.image)
         self.ui.removeLesionButton.enabled = p.points is not None and not self.job.running
-        if self.ui.pointsWidget.currentNode() is not p.points:
-            self.ui.pointsWidget.setCurrentNode(p.points)
-
-    def onLesionSelected(self, row, column, previousRow, previousColumn):
-        if self.parameters is None or not 0 <= row < len(self._rows):
-            return
-        self.select(self.logic.lesionOfRow(self._rows[row]))
+        if self.ui.pointsPlaceWidget.currentNode() is not p.points:
+            self.ui.pointsPlaceWidget.setPlaceModeEnabled(False)
+            self.ui.pointsPlaceWidget.setCurrentNode(p.points)
 
     def select(self, lesion):
+        if self.parameters is None:
+            return
         segmentation, _ids = lesion.segments()
         with slicer.util.NodeModify(self.parameters):
             self.parameters.points = lesion.points_node
             if segmentation is not None:
                 self.parameters.output = segmentation
 
-    def onLesionRenamed(self, row, column):
-        name = self.ui.lesionsTable.item(row, 0).text().strip()
-        if name:
-            self.logic.lesionOfRow(self._rows[row]).rename(name)
-        self._rows = None
-        self.refresh()
-
     def onAddLesion(self):
         with showing_errors(_("The lesion was not added.")):
             self.select(self.logic.lesion(self.logic.createPoints(self.parameters.image)))
-            self.ui.pointsWidget.markupsPlaceWidget().setPlaceModeEnabled(True)
+            self.ui.pointsPlaceWidget.setPlaceModeEnabled(True)
 
     def onRemoveLesion(self):
         lesion = self.logic.lesion(self.parameters.points)
@@ -330,7 +336,6 @@ class WeakSegmentWidget(ModulePanel):
         self.following.cancel()
         with showing_errors(_("The lesion was not removed.")):
             lesion.remove()
-        self._rows = None
         rest = self.logic.lesions()
         if rest:
             self.select(rest[-1])
@@ -352,7 +357,7 @@ class WeakSegmentWidget(ModulePanel):
 
     def showPlaceModes(self):
         p, place = self.parameters, self.ui.clicksPlaceWidget
-        points = self.ui.pointsWidget.markupsPlaceWidget()
+        points = self.ui.pointsPlaceWidget
         if points.placeModeEnabled and not self._problem:
             points.setPlaceModeEnabled(False)  # all six are there
         if points.placeModeEnabled and p.image is not None:
@@ -370,10 +375,22 @@ class WeakSegmentWidget(ModulePanel):
             button.enabled = ours
             button.setChecked(placing is not None and placing is nodes.get(tumor))
         self.ui.clearClicksButton.enabled = lesion is not None and bool(lesion.clicks())
+        self.ui.placePointsButton.enabled = lesion is not None and (points.placeModeEnabled or not lesion.is_complete())
+        self.ui.placePointsButton.setChecked(points.placeModeEnabled)
+        self.ui.placeAgainButton.enabled = lesion is not None
+        self.ui.clearPointsButton.enabled = lesion is not None and lesion.placed() > 0
 
-    def onPlaceShortcut(self):
-        place = self.ui.pointsWidget.markupsPlaceWidget()
-        place.setPlaceModeEnabled(not place.placeModeEnabled)
+    def onPlacePoints(self, checked):
+        self.ui.pointsPlaceWidget.setPlaceModeEnabled(checked)
+        self.refresh()
+
+    def onPlaceAgain(self):
+        if self.pointTable.selected is not None:
+            self.parameters.points.UnsetNthControlPointPosition(self.pointTable.selected)
+        self.onPlacePoints(True)
+
+    def onClearPoints(self):
+        self.parameters.points.UnsetAllControlPoints()
 
     def onTumorClicks(self, checked):
         self.placeClicks(True, checked)
@@ -399,7 +416,7 @@ class WeakSegmentWidget(ModulePanel):
     def question(self):
         """Return the arguments of the logic's `segment` and `ask`."""
         p = self.parameters
-        settings = {"repetitions": p.repetitions}
+        settings = {"contrast": p.contrast.value, "repetitions": p.repetitions}
         if p.method is Method.RANDOM_WALK:
             settings["longest_side"] = p.longestSide
             settings["exclude_non_enhancing"] = p.excludeNonEnhancing
@@ -409,6 +426,8 @@ class WeakSegmentWidget(ModulePanel):
         return (p.image, p.points, p.preContrast, p.output, p.method.value, name), settings
 
     def apply(self):
+        from WeakSegmentLib.inslicer.readouts import describe
+
         self.following.cancel()
         points = self.parameters.points
         self._asked[points.GetID()] = self.fingerprint()
@@ -433,8 +452,9 @@ class WeakSegmentWidget(ModulePanel):
 
     def fingerprint(self):
         p = self.parameters
-        settings = (p.method, p.longestSide, p.repetitions, p.excludeNonEnhancing, p.noiseMultiple, p.segmentAbove)
-        return (*settings, *self.logic.fingerprint(p.image, p.preContrast, p.points))
+        choices = (p.method, p.contrast, p.longestSide, p.repetitions)
+        settings = (p.excludeNonEnhancing, p.noiseMultiple, p.segmentAbove)
+        return (*choices, *settings, *self.logic.fingerprint(p.image, p.preContrast, p.points))
 
     def follow(self):
         """Ask for the selected lesion anew if it changed since its segment was last asked for, and live is on."""
@@ -456,6 +476,8 @@ class WeakSegmentWidget(ModulePanel):
         return lambda progress: answers(plain, progress)
 
     def onAnswer(self, answer):
+        from WeakSegmentLib.inslicer.readouts import describe
+
         question = self._question
         shown3D = question.segmentation_node is not None and self.logic.is3DShown(question.segmentation_node)
         if shown3D:  # each write would make the surfaces anew, which takes long
@@ -578,7 +600,9 @@ class WeakSegmentWidget(ModulePanel):
         self.measuring.request(prepare)
 
     def onMeasured(self, found):
-        self.ui.measuresLabel.text = describeMeasures(found)
+        from WeakSegmentLib.inslicer.readouts import describe_measures
+
+        self.ui.measuresLabel.text = describe_measures(found)
 
     def onNotMeasured(self, error):
         if not isinstance(error, InputError):
@@ -621,7 +645,7 @@ class WeakSegmentWidget(ModulePanel):
         there = self.segment()[0] is not None and not self.job.running
         for name in ("editorButton", "nirstButton", "radiomicsButton", "show3DButton"):
             getattr(self.ui, name).enabled = there
-        self.ui.tableButton.enabled = any(row.volume_ml is not None for row in self._rows) and not self.job.running
+        self.ui.tableButton.enabled = self.lesionTable.any_segment and not self.job.running
         self.ui.distanceButton.enabled = there and bool(self.parameters.referenceSegmentId)
         for name in ("scoreButton", "jitterButton"):
             getattr(self.ui, name).enabled = not self._problem and not self.job.running
@@ -643,60 +667,6 @@ class WeakSegmentWidget(ModulePanel):
     def handOn(self, module):
         with showing_errors(_("{module} did not take the segment.").format(module=module)):
             self.logic.handOn(module, self.parameters.image, *self.segment())
-
-
-def describe(result):
-    """Return what the user should know about a finished run."""
-    text = _("Lesion volume {volume:.2f} ml.").format(volume=result.volume_ml)
-    if result.contrast is not None and result.contrast < RandomWalkSettings.exclusion_min_contrast:
-        text += " " + _(
-            "Its intensities overlap with those around it (contrast {contrast:.2f}, from 0.5 to 1): check the outline."
-        ).format(contrast=result.contrast)
-    return text
-
-
-def describeMeasures(found):
-    """Return the read-out of a lesion's measures."""
-    size, kinetics, agreement = found.diameters, found.kinetics, found.agreement
-    text = _("Volume {volume:.2f} ml. Longest diameter {longest:.1f} mm; in a slice {long:.1f} x {short:.1f} mm.")
-    lines = [text.format(volume=found.volume_ml, longest=size.longest, long=size.in_plane, short=size.perpendicular)]
-    if kinetics is not None:
-        early, late = kinetics.initial_enhancement_percent, kinetics.late_change_percent
-        line = _("Initial enhancement {early:.0f} % ({kind})").format(early=early, kind=kinetics.initial_class)
-        if late is not None:
-            line += _(", late change {late:+.0f} % ({kind})").format(late=late, kind=kinetics.late_class)
-        if kinetics.ser is not None:
-            line += _(", SER {ser:.2f}").format(ser=kinetics.ser)
-        lines.append(line + ".")
-    if agreement is not None:
-        line = _("Dice {dice:.3f}, Jaccard {jaccard:.3f}").format(dice=agreement.dice, jaccard=agreement.jaccard)
-        if agreement.hd95_mm is not None:
-            distances = _("; surfaces {mean:.1f} mm apart on average, 95 % Hausdorff {hd95:.1f} mm")
-            line += distances.format(hd95=agreement.hd95_mm, mean=agreement.surface_distance_mm)
-        lines.append(line + _("; reference {volume:.2f} ml.").format(volume=agreement.reference_ml))
-    return "\n".join(lines)
-
-
-class LesionRow(NamedTuple):
-    pointsId: str
-    name: str
-    placed: int
-    clicks: int
-    volume_ml: Any
-
-    def texts(self):
-        volume = "" if self.volume_ml is None else f"{self.volume_ml:.2f}"
-        return self.name, _("{n} of 6").format(n=self.placed), str(self.clicks or ""), volume
-
-
-class SimulatedExam(NamedTuple):
-    preNode: Any
-    postNodes: list
-    pointsNode: Any
-    truthSegmentationNode: Any
-    truthSegmentId: str
-    tissueNode: Any
-    parameters: dict
 
 
 class WeakSegmentLogic(ScriptedLoadableModuleLogic):
@@ -748,19 +718,9 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
 
     def describeLesions(self, alsoPointsNode=None):
         """Return a row of the lesion table for each lesion, and for one more point list."""
-        lesions = self.lesions()
-        if alsoPointsNode is not None and all(lesion.points_node is not alsoPointsNode for lesion in lesions):
-            lesions.append(self.lesion(alsoPointsNode))
-        rows = []
-        for lesion in lesions:
-            node, segmentId = lesion.segment()
-            volume_ml = None if node is None else self._meter.volume_ml(node, segmentId)
-            placed, clicks = lesion.placed(), len(lesion.clicks())
-            rows.append(LesionRow(lesion.points_node.GetID(), lesion.name, placed, clicks, volume_ml))
-        return rows
+        from WeakSegmentLib.inslicer.lesion_table import describe_lesions
 
-    def lesionOfRow(self, row):
-        return self.lesion(slicer.mrmlScene.GetNodeByID(row.pointsId))
+        return describe_lesions(self._meter, alsoPointsNode)
 
     # Segmentation
 
@@ -787,6 +747,8 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
             text += " " + _("At another end than their name says, which is allowed: {names}.").format(
                 names=", ".join(other)
             )
+        if pointsNode.GetTransformNodeID() != volumeNode.GetTransformNodeID():
+            text += " " + _("They lie under another transform than the image and do not move with it.")
         return text
 
     def fingerprint(self, volumeNode, preContrastNode, pointsNode):
@@ -807,12 +769,13 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
         segmentationNode=None,
         method="random-walk",
         segmentName="Lesion",
+        contrast="difference",
         **settings,
     ):
         """Return what `segment` would compute and where its answer goes; `inputs` of it may go to a thread."""
         from WeakSegmentLib.inslicer.updates import ask
 
-        return ask(volumeNode, pointsNode, preContrastNode, segmentationNode, method, segmentName, settings)
+        return ask(volumeNode, pointsNode, preContrastNode, segmentationNode, method, segmentName, settings, contrast)
 
     def answers(self, inputs, progress=ignore_progress):
         """Yield the coarse and the final answer to the inputs of a question; touches no node."""
@@ -833,13 +796,18 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
         method="random-walk",
         segmentName="Lesion",
         progress=ignore_progress,
+        contrast="difference",
         **settings,
     ):
-        """Segment the lesion between six points; `settings` are those of the method in WeakSegmentLib.settings."""
+        """Segment the lesion between six points.
+
+        With a pre-contrast image, `contrast` says what is segmented: the "difference" of the two, the enhancement in
+        "percent", or the image "alone". `settings` are those of the method in WeakSegmentLib.settings.
+        """
         from WeakSegmentLib.inslicer.updates import final_answer
 
         inputs = (volumeNode, pointsNode, preContrastNode, segmentationNode, method, segmentName or "Lesion")
-        question = self.ask(*inputs, **settings)
+        question = self.ask(*inputs, contrast=contrast, **settings)
         return self.write(question, final_answer(question.inputs, progress))
 
     def canUndo(self):
@@ -981,29 +949,9 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
 
     def simulateCase(self, seed=0, kind="any", diameter_mm=None, progress=ignore_progress):
         """Return a synthetic breast DCE-MRI exam with its truth, the same for the same arguments."""
-        from BreastBiomarkersLib.inslicer.nodes import (
-            labels_to_node,
-            mask_to_segment,
-            points_to_node,
-            segmentation_for,
-            volume_to_node,
-        )
-        from WeakSegmentLib.breast_parameters import BreastPhantomSettings
-        from WeakSegmentLib.breast_phantom import Tissue, simulate_breast_case
+        from WeakSegmentLib.inslicer.simulated_exam import simulate_exam
 
-        settings = BreastPhantomSettings(small=True, kind=kind, diameter_mm=diameter_mm)
-        case = simulate_breast_case(settings, seed, progress)
-        postNodes = [volume_to_node(volume) for volume in case.post]
-        truth = segmentation_for(postNodes[0], "True lesion")
-        return SimulatedExam(
-            preNode=volume_to_node(case.pre),
-            postNodes=postNodes,
-            pointsNode=points_to_node(case.points, name="Lesion"),
-            truthSegmentationNode=truth,
-            truthSegmentId=mask_to_segment(case.lesion, truth, "True lesion", color=(0.2, 0.7, 0.3)),
-            tissueNode=labels_to_node(case.tissue, {t.value: t.name.lower() for t in Tissue}),
-            parameters=case.parameters,
-        )
+        return simulate_exam(seed, kind, diameter_mm, progress)
 
 
 def hasImage(volumeNode):

@@ -196,8 +196,8 @@ def case_points_are_created_named_and_asked_for_in_order():
     assert [points.GetNthControlPointLabel(n) for n in range(6)] == list(NAMES)
     assert points.GetNumberOfDefinedControlPoints() == 0
     assert points.GetFixedNumberOfControlPoints()
-    assert widget.ui.pointsWidget.currentNode() is points
-    assert widget.ui.pointsWidget.markupsPlaceWidget().placeModeEnabled
+    assert widget.ui.pointsPlaceWidget.currentNode() is points
+    assert widget.ui.pointsPlaceWidget.placeModeEnabled
     for count, name in enumerate(NAMES):
         status = widget.ui.pointsStatusLabel.text
         assert status.startswith(f"{count} of 6 points are placed. Place next: {name}"), status
@@ -205,10 +205,114 @@ def case_points_are_created_named_and_asked_for_in_order():
         points.SetNthControlPointPositionWorld(count, *end_positions()[count])
     assert "All six points are placed" in widget.ui.pointsStatusLabel.text
     assert widget.ui.applyButton.enabled
-    assert not widget.ui.pointsWidget.markupsPlaceWidget().placeModeEnabled, "placing ends by itself"
+    assert not widget.ui.pointsPlaceWidget.placeModeEnabled, "placing ends by itself"
     points.UnsetNthControlPointPosition(2)
     assert "Place next: Anterior." in widget.ui.pointsStatusLabel.text
     assert not widget.ui.applyButton.enabled
+
+
+def point_cells(widget, column=1):
+    table = widget.ui.pointsTable
+    return [table.item(n, column).text() for n in range(table.rowCount)]
+
+
+def case_table_tells_what_is_missing_or_does_not_fit():
+    widget = ready_panel()
+    p, ui = widget.parameters, widget.ui
+    points, table = p.points, ui.pointsTable
+    assert point_cells(widget, 0) == list(NAMES)
+    assert point_cells(widget) == ["placed"] * 6
+    np.testing.assert_allclose([float(x) for x in point_cells(widget, 3)], end_positions()[:, 1], atol=0.06)
+    assert not ui.placePointsButton.enabled, "all are placed"
+    for n in (2, 4):
+        points.UnsetNthControlPointPosition(n)
+    assert point_cells(widget) == ["placed", "placed", "next", "placed", "to place", "placed"]
+    assert point_cells(widget, 3)[2] == ""
+    points.SetNthControlPointPositionWorld(2, *end_positions()[3])
+    assert point_cells(widget) == ["placed", "placed", "placed", "as Anterior", "next", "placed"]
+    assert "At the position of Anterior" in table.item(3, 1).toolTip()
+    place(points)
+    far = np.add(end_positions()[5], (0, 0, 300))
+    points.SetNthControlPointPositionWorld(5, *far)
+    assert point_cells(widget)[5] == "outside"
+    assert "mm outside 'post'" in table.item(5, 1).toolTip()
+    place(points)
+    points.SetNthControlPointPositionWorld(4, *end_positions()[5])
+    points.SetNthControlPointPositionWorld(5, *end_positions()[4])
+    assert point_cells(widget)[4:] == ["Superior end", "Inferior end"], "allowed, but told"
+    assert ui.applyButton.enabled
+    middle = at_voxel(*CENTER_IJK)
+    for n, k in ((0, 0), (1, 0), (2, 0), (3, 0), (4, -1), (5, 0)):
+        i, j = [(-5, 0), (5, 0), (0, 5), (0, -5), (1, 1), (-1, -1)][n]
+        points.SetNthControlPointPositionWorld(n, *np.add(middle, ijk_to_ras()[:3, :3] @ (i, j, k)))
+    assert point_cells(widget)[4:] == ["too thin", "too thin"], point_cells(widget)
+    assert not ui.applyButton.enabled
+    assert "at least 3 are needed" in ui.pointsStatusLabel.text
+    place(points)
+    points.SetNthControlPointPositionWorld(4, *np.add(at_voxel(CENTER_IJK[0], CENTER_IJK[1], CENTER_IJK[2] + 4), 0.1))
+    assert point_cells(widget)[4] == "not at an end"
+    assert "No point marks the" in table.item(4, 1).toolTip()
+    p.image = None
+    assert point_cells(widget) == ["placed"] * 6, "without an image nothing more can be said"
+
+
+def case_points_of_another_transform_are_told():
+    widget = ready_panel()
+    p = widget.parameters
+    other = add_volume("T2", 0, 5)
+    p.points.SetNthControlPointAssociatedNodeID(1, other.GetID())
+    widget.refresh()
+    assert point_cells(widget)[1] == "placed", "the two images lie in one space"
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "registration")
+    other.SetAndObserveTransformNodeID(transform.GetID())
+    widget.refresh()
+    assert point_cells(widget)[1] == "other image"
+    assert "'T2', which lies under another transform than 'post'" in widget.ui.pointsTable.item(1, 1).toolTip()
+    p.points.SetAndObserveTransformNodeID(transform.GetID())
+    assert "do not move with it" in widget.ui.pointsStatusLabel.text
+    assert widget.ui.applyButton.enabled, "their places count"
+
+
+def case_one_point_is_placed_again():
+    widget = ready_panel()
+    p, ui = widget.parameters, widget.ui
+    ui.pointsTable.setCurrentCell(3, 0)
+    ui.placeAgainButton.click()
+    assert point_cells(widget)[3] == "next"
+    assert ui.pointsPlaceWidget.placeModeEnabled
+    assert ui.placePointsButton.checked
+    ui.placePointsButton.click()
+    assert not ui.pointsPlaceWidget.placeModeEnabled
+    ui.clearPointsButton.click()
+    assert point_cells(widget) == ["next"] + ["to place"] * 5
+    assert not ui.clearPointsButton.enabled
+    jumped = view_matrix(slice_views()["Red"])
+    place(p.points)
+    ui.pointsTable.cellClicked(5, 0)
+    assert (view_matrix(slice_views()["Red"]) != jumped).any(), "the view shows the point"
+
+
+def case_percentage_enhancement_is_a_choice():
+    widget = ready_panel()
+    p, ui = widget.parameters, widget.ui
+    choices = [ui.contrastComboBox.itemText(n) for n in range(ui.contrastComboBox.count)]
+    assert choices == ["Difference from pre-contrast", "Percentage enhancement", "Image alone"]
+    ui.contrastComboBox.setCurrentIndex(1)
+    ui.applyButton.click()
+    record = run_record(widget)
+    assert record["image"]["name"] == "post, percent enhancement over pre"
+    assert record["pre"] is None
+    assert dice(segment_array(p.output, lesion_segment(widget), p.image), inside_lesion()) > 0.9
+    ui.contrastComboBox.setCurrentIndex(2)
+    ui.applyButton.click()
+    assert (run_record(widget)["image"]["name"], run_record(widget)["pre"]) == ("post", None)
+    ui.contrastComboBox.setCurrentIndex(1)
+    ui.scoreButton.click()
+    assert slicer.util.getNode("Lesion: random-walk score")
+    p.preContrast = None
+    assert not ui.contrastComboBox.enabled
+    ui.applyButton.click()
+    assert run_record(widget)["image"]["name"] == "post", "without a pre-contrast image it is the image alone"
 
 
 def slice_views():
@@ -260,7 +364,7 @@ def case_only_view_is_turned_for_the_lower_end_and_back():
         assert orientation(views["Red"]) == "Axial"
         place(widget.parameters.points, 4)
         assert orientation(views["Red"]) == "Coronal"
-        widget.ui.pointsWidget.markupsPlaceWidget().setPlaceModeEnabled(False)
+        widget.ui.pointsPlaceWidget.setPlaceModeEnabled(False)
         assert orientation(views["Red"]) == "Axial", "placing was given up"
         assert (view_matrix(views["Green"]) == green).all()
     finally:
@@ -278,10 +382,10 @@ def case_shortcuts_work_only_while_the_module_is_entered():
     open_panel()
     assert all(shortcut.enabled for shortcut in widget.shortcuts)
     widget.parameters.points.UnsetNthControlPointPosition(2)
-    widget.onPlaceShortcut()
-    assert widget.ui.pointsWidget.markupsPlaceWidget().placeModeEnabled
-    widget.onPlaceShortcut()
-    assert not widget.ui.pointsWidget.markupsPlaceWidget().placeModeEnabled
+    widget.ui.placePointsButton.click()
+    assert widget.ui.pointsPlaceWidget.placeModeEnabled
+    widget.ui.placePointsButton.click()
+    assert not widget.ui.pointsPlaceWidget.placeModeEnabled
 
 
 def case_points_named_for_another_end_are_told():
@@ -784,7 +888,7 @@ def case_node_deleted_while_selected():
     widget = ready_panel()
     slicer.mrmlScene.RemoveNode(widget.parameters.points)
     assert widget.parameters.points is None
-    assert widget.ui.pointsWidget.currentNode() is None
+    assert widget.ui.pointsPlaceWidget.currentNode() is None
     assert "No extreme points are selected" in widget.ui.applyButton.toolTip
     slicer.mrmlScene.RemoveNode(widget.parameters.image)
     assert not widget.ui.applyButton.enabled
@@ -913,7 +1017,7 @@ def case_several_lesions():
     assert [ui.lesionsTable.item(n, 0).text() for n in range(2)] == [first.GetName(), second.GetName()]
     assert [ui.lesionsTable.item(n, 1).text() for n in range(2)] == ["6 of 6", "0 of 6"]
     assert ui.lesionsTable.currentRow() == 1
-    assert ui.pointsWidget.currentNode() is second
+    assert ui.pointsPlaceWidget.currentNode() is second
     for n, position in enumerate(end_positions()):
         second.SetNthControlPointPositionWorld(n, *np.add(position, ijk_to_ras()[:3, :3] @ (5, 0, 0)))
     ui.applyButton.click()

@@ -63,6 +63,10 @@ class Lesion:
         """Return how many of the points are placed."""
         return int(self.points_node.GetNumberOfDefinedControlPoints())
 
+    def is_complete(self) -> bool:
+        """Tell whether all points of the list are placed."""
+        return self.placed() == int(self.points_node.GetNumberOfControlPoints())
+
     def extreme_points(self, volume: Volume) -> ExtremePoints:
         """Return the six points on the grid of an image.
 

@@ -24,6 +24,7 @@ from BreastBiomarkersLib.progress import Progress, ignore_progress, portion
 from BreastBiomarkersLib.volume import Volume
 
 from WeakSegmentLib.inslicer.lesions import TUMOR_COLOR, Lesion, Prompts, lesions_in_scene, segment_names
+from WeakSegmentLib.kinetics import percent_enhancement
 from WeakSegmentLib.methods import Click, crop_of
 from WeakSegmentLib.points import ExtremePoints
 from WeakSegmentLib.pseudo_mask import Label
@@ -36,6 +37,7 @@ NEOPLASM = (
     "Segmentation category and type - DICOM master list~SCT^49755003^Morphologically Altered Structure"
     "~SCT^86049000^Neoplasm, Primary~^^~Anatomic codes - DICOM master list~SCT^76752008^Breast~^^"
 )
+CONTRASTS = ("difference", "percent", "alone")
 RECORD_TAG = "WeakSegment.Record"
 """Segment tag with every input and constant of the run, for `WeakSegmentLib.segmentation.replay`."""
 
@@ -113,8 +115,12 @@ def ask(
     method: str,
     name: str,
     settings: dict[str, Any],
+    contrast: str = CONTRASTS[0],
 ) -> Question:
     """Return what is to be computed and where its answer goes; of the images only the part that is read is copied.
+
+    With a pre-contrast image, `contrast` says what the method works on: the "difference" of the two, the enhancement
+    in "percent" of the pre-contrast signal, or the image "alone".
 
     Raises
     ------
@@ -123,6 +129,8 @@ def ask(
     """
     if method not in METHODS:
         raise InputError(f"There is no method '{method}'; use {' or '.join(METHODS)}.")
+    if contrast not in CONTRASTS:
+        raise InputError(f"There is no contrast '{contrast}'; use {', '.join(CONTRASTS)}.")
     chosen = METHODS[method](**settings)
     grid, lesion = grid_from_node(volume_node), Lesion(points_node)
     if segmentation_node is None:
@@ -132,10 +140,14 @@ def ask(
     points = lesion.extreme_points(grid)
     crops = [crop_of(points, grid, s) for s in _stages(chosen)]
     crop = tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*crops, strict=True))
+    volume = _part_of_volume(volume_node, grid, crop)
+    pre = None if pre_node is None or contrast == "alone" else _part_of_pre(pre_node, grid, crop)
+    if pre is not None and contrast == "percent":
+        volume, pre = _enhancement(pre, volume, crop), None
     inputs = Inputs(
-        volume=_part_of_volume(volume_node, grid, crop),
+        volume=volume,
         points=points,
-        pre=None if pre_node is None else _part_of_pre(pre_node, grid, crop),
+        pre=pre,
         clicks=lesion.clicks(),
         others=_other_lesions(lesion, segmentation_node, volume_node, grid, crop),
         settings=chosen,
@@ -183,6 +195,16 @@ def _part_of_volume(node: Any, grid: Volume, crop: tuple[slice, ...]) -> Volume:
 def _part_of_pre(node: Any, grid: Volume, crop: tuple[slice, ...]) -> Volume:
     own = grid_from_node(node, "pre-contrast image")
     return own if not own.same_grid(grid) else _part_of_volume(node, own, crop)
+
+
+def _enhancement(pre: Volume, volume: Volume, crop: tuple[slice, ...]) -> Volume:
+    """Return the enhancement in percent on the crop, zeros outside."""
+    if not volume.same_grid(pre):
+        raise InputError(f"'{pre.name}' is not on the grid of '{volume.name}'. Resample it to that image first.")
+    start, stop = tuple(s.start for s in crop), tuple(s.stop for s in crop)
+    array = np.zeros(volume.shape, dtype=np.float32)
+    array[crop] = percent_enhancement(pre.cropped(start, stop), volume.cropped(start, stop)).array
+    return volume.with_array(array, f"{volume.name}, percent enhancement over {pre.name}")
 
 
 def _other_lesions(
