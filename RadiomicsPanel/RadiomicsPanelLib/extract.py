@@ -93,8 +93,9 @@ def compute_features(
     for n, (family, features) in enumerate(selected):
         progress(n / len(selected), family.title)
         prepared = family.prepare(roi, family.aggregations(roi.settings.aggregations))
+        unit = roi.settings.ivh_unit if family.name == "ivh" else roi.settings.intensity_unit
         for aggregation, objects in prepared.items():
-            values += [feature_value(f, objects, aggregation, roi.settings.intensity_unit) for f in features]
+            values += [feature_value(f, objects, aggregation, unit) for f in features]
     progress(1.0, "Features computed")
     return values
 
@@ -120,7 +121,7 @@ def extract_all(
     first, rois = portion(progress, 0.0, share), []
     segments: list[list[Extraction]] = []
     groups = _cases_by_image(cases)
-    sources = {n: source for group in groups for source in [_describe(cases[group[0]].image)] for n in group}
+    sources = {n: source for group in groups for source in [describe_source(cases[group[0]].image)] for n in group}
     for n, case in enumerate(cases):
         step = portion(first, n / len(cases), (n + 1) / len(cases))
         step(0.0, f"Preparing {case.segment}")
@@ -184,7 +185,7 @@ def _measure(
 ) -> Extraction:
     """Return the region's features with where they come from."""
     values = compute_features(roi, names, progress)
-    mask = _describe(case.mask) | {"label": case.label}
+    mask = describe_source(case.mask) | {"label": case.label}
     preparation = {"image": source, "mask": mask, **roi.record, "notes": list(roi.notes)}
     return Extraction(case.name, case.segment, roi.filter, tuple(values), preparation, settings)
 
@@ -216,7 +217,8 @@ def _mean_value(feature: Feature, objects: Sequence[Any]) -> tuple[float | None,
     return mean, ""
 
 
-def _describe(volume: Volume) -> dict[str, Any]:
+def describe_source(volume: Volume) -> dict[str, Any]:
+    """Return name, geometry and digest of an image or mask, for the provenance."""
     digest = hashlib.sha256(np.ascontiguousarray(volume.array).data)
     digest.update(volume.ijk_to_ras.tobytes())
     return {

@@ -60,11 +60,13 @@ def volume_histogram(x: NDArray[np.float64], settings: Settings) -> VolumeHistog
     """Return the curve: in bins of a fixed width or number, or, for "none", in steps of 1.
 
     Intensities that are not whole numbers, or that span more than a million, take 1000 bins instead of steps of 1.
-    Bins stand for their centers.
+    These and bins of a fixed width stand for their centers. With a chosen number of bins the intensities have no unit,
+    and each bin stands for its gray level, from 1 (IBSI-1, section 3.5).
     """
     low = float(x.min()) if settings.lower is None else settings.lower
     high = float(x.max()) if settings.upper is None else settings.upper
     method, width, count = settings.ivh_discretization, settings.ivh_bin_width, settings.ivh_bin_count
+    as_levels = method == "bin_count"
     if method == "none":
         if (x % 1 == 0).all() and high - low < MAX_STEPS:
             low, high = np.ceil(low), np.floor(high)
@@ -80,9 +82,10 @@ def volume_histogram(x: NDArray[np.float64], settings: Settings) -> VolumeHistog
         low, high = float(x.min()), float(x.max())
         width = (high - low) / n
     if not width:
-        return VolumeHistogram(np.array([low]), np.array([len(x)]))
+        return VolumeHistogram(np.array([1.0 if as_levels else low]), np.array([len(x)]))
     bins = np.clip(np.floor((x - low) / width).astype(np.int64), 0, n - 1)
-    return VolumeHistogram(low + (np.arange(0.5, n)) * width, np.bincount(bins, minlength=n))
+    steps = np.arange(1.0, n + 1) if as_levels else low + np.arange(0.5, n) * width
+    return VolumeHistogram(steps, np.bincount(bins, minlength=n))
 
 
 def volume_at_10(h: VolumeHistogram) -> float:

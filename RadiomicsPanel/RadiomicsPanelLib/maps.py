@@ -110,8 +110,11 @@ def compute_feature_maps(
             for feature in features:
                 values[_column(family, feature, aggregation)][part] = _mean_over_rows(feature, rows)
     progress(1.0, "Maps computed")
-    unit = roi.settings.intensity_unit
-    units = {column: f.unit.replace("I", unit) if "I" in f.unit else f.unit for column, f in columns.items()}
+    settings = roi.settings
+    units = {
+        column: f.unit.replace("I", settings.ivh_unit if f.family == "ivh" else settings.intensity_unit)
+        for column, f in columns.items()
+    }
     return FeatureMaps(roi, radius, aggregation, values, units)
 
 

@@ -28,8 +28,7 @@ IBSI_2 = "IBSI-2, doi 10.1148/radiol.231319"
 
 BENCHMARK = (
     "This version reproduces, within their tolerances, all 482 reference values of the IBSI-1 digital phantom and "
-    "those of CT phantom configurations A and C, and the IBSI-2 response maps and feature values of the filters it "
-    "offers"
+    "those of CT phantom configurations A to E, and IBSI-2 response maps and feature values of the filters it offers"
 )
 """What Testing/radiomics/test_ibsi.py and test_ibsi2.py check; said of the version that they check."""
 

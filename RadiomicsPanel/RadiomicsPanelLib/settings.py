@@ -99,6 +99,11 @@ class Settings:
         if unknown or not self.aggregations:
             raise InputError(f"Settings '{self.name}': aggregations are some of {', '.join(AGGREGATIONS)}.")
 
+    @property
+    def ivh_unit(self) -> str:
+        """Unit of the intensities of the intensity-volume histogram: IBSI counts gray levels in a number of bins."""
+        return "gray level" if self.ivh_discretization == "bin_count" else self.intensity_unit
+
     def _check_bins(self, prefix: str, method: str, width: float | None, count: int | None) -> None:
         if method not in get_args(Discretization):
             raise InputError(f"Settings '{self.name}': {prefix}discretization is 'bin_width', 'bin_count' or 'none'.")
