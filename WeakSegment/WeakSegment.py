@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from enum import Enum
+from types import SimpleNamespace
 from typing import Annotated
 
 import qt
@@ -149,17 +150,15 @@ class WeakSegmentWidget(ModulePanel):
     _writing = False
 
     def setup(self):
-        from WeakSegmentLib.inslicer.lesion_table import LesionTable
-        from WeakSegmentLib.inslicer.point_table import PointTable
-
         super().setup()
+        self.parts = panelParts()
         self.logic = WeakSegmentLogic()
         self.following = LatestWins(self.onAnswer, self.onLiveError)
         self.measuring = LatestWins(self.onMeasured, self.onNotMeasured)
         self.views = self.logic.viewGuide()
         ui = self.ui
-        self.lesionTable = LesionTable(ui.lesionsTable, self.select, self.refresh)
-        self.pointTable = PointTable(ui.pointsTable)
+        self.lesionTable = self.parts.LesionTable(ui.lesionsTable, self.select, self.refresh)
+        self.pointTable = self.parts.PointTable(ui.pointsTable)
         self.forget()
         self._problem = ""
         self._dragging = False
@@ -426,8 +425,6 @@ class WeakSegmentWidget(ModulePanel):
         return (p.image, p.points, p.preContrast, p.output, p.method.value, name), settings
 
     def apply(self):
-        from WeakSegmentLib.inslicer.readouts import describe
-
         self.following.cancel()
         points = self.parameters.points
         self._asked[points.GetID()] = self.fingerprint()
@@ -442,7 +439,7 @@ class WeakSegmentWidget(ModulePanel):
         finally:
             points.SetLocked(wasLocked)
         if done is not None:
-            self.show(points, done, describe(done.result))
+            self.show(points, done, self.parts.describe(done.result))
 
     def show(self, points, done, text):
         self._texts[points.GetID()] = text
@@ -476,8 +473,6 @@ class WeakSegmentWidget(ModulePanel):
         return lambda progress: answers(plain, progress)
 
     def onAnswer(self, answer):
-        from WeakSegmentLib.inslicer.readouts import describe
-
         question = self._question
         shown3D = question.segmentation_node is not None and self.logic.is3DShown(question.segmentation_node)
         if shown3D:  # each write would make the surfaces anew, which takes long
@@ -494,7 +489,7 @@ class WeakSegmentWidget(ModulePanel):
             self._writing = False
         self._step = done.step
         self._question = question._replace(segmentation_node=done.segmentationNode)
-        text = describe(done.result)
+        text = self.parts.describe(done.result)
         self.show(question.lesion.points_node, done, text if answer.final else text + " " + _("(preview)"))
         if answer.final and self._make3D:
             qt.QTimer.singleShot(SURFACE_DELAY_MS, self.make3DAgain)
@@ -600,9 +595,7 @@ class WeakSegmentWidget(ModulePanel):
         self.measuring.request(prepare)
 
     def onMeasured(self, found):
-        from WeakSegmentLib.inslicer.readouts import describe_measures
-
-        self.ui.measuresLabel.text = describe_measures(found)
+        self.ui.measuresLabel.text = self.parts.describe_measures(found)
 
     def onNotMeasured(self, error):
         if not isinstance(error, InputError):
@@ -667,6 +660,17 @@ class WeakSegmentWidget(ModulePanel):
     def handOn(self, module):
         with showing_errors(_("{module} did not take the segment.").format(module=module)):
             self.logic.handOn(module, self.parameters.image, *self.segment())
+
+
+def panelParts():
+    """Return what the panel is made of; it is imported when the panel is first shown, not when Slicer starts."""
+    from WeakSegmentLib.inslicer.lesion_table import LesionTable
+    from WeakSegmentLib.inslicer.point_table import PointTable
+    from WeakSegmentLib.inslicer.readouts import describe, describe_measures
+
+    return SimpleNamespace(
+        LesionTable=LesionTable, PointTable=PointTable, describe=describe, describe_measures=describe_measures
+    )
 
 
 class WeakSegmentLogic(ScriptedLoadableModuleLogic):
