@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from WeakSegmentLib.posterior import unmix
+from WeakSegmentLib.posterior import measure, unmix
 
 
 def mixture(lesion_mean, share, seed=0):
@@ -55,3 +55,12 @@ def test_outliers_do_not_stretch_the_histogram():
     image, inside, background, lesion = mixture(160.0, 0.7)
     image[0, 0, 0], image[19, 29, 39] = 1e6, -1e6
     assert unmix(image, inside, background).probability[lesion].mean() > 0.95
+
+
+def test_measured_histograms_tell_apart_what_unmixing_assumes_wrongly():
+    # a lesion that fills a tenth of the ellipsoid: unmixing takes out too little background, the true labels do not
+    image, inside, background, lesion = mixture(130.0, 0.1)
+    assumed, measured = unmix(image, inside, background), measure(image, lesion, ~lesion)
+    assert measured.contrast == pytest.approx(0.983, abs=0.03)  # Phi(3 / sqrt(2)), but for 24 bins
+    assert measured.contrast > assumed.contrast + 0.1
+    assert measured.probability[~lesion].mean() < assumed.probability[~lesion].mean()

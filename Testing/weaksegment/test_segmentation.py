@@ -333,3 +333,13 @@ def test_other_pixel_types_and_memory_layouts(case):
     plain = segment_by_random_walk(image.with_array(np.rint(image.array)), points).mask.array
     for array in (np.rint(image.array).astype(np.uint8), np.asfortranarray(np.rint(image.array).astype(">i2"))):
         np.testing.assert_array_equal(segment_by_random_walk(image.with_array(array), points).mask.array, plain)
+
+
+def test_intensities_are_compared_again_inside_and_outside_of_what_was_found(case):
+    volume, mask, points = case
+    once = segment_by_random_walk(volume, points, RandomWalkSettings(remeasurements=0))
+    twice = segment_by_random_walk(volume, points)
+    assert (len(once.record["solves"]), len(twice.record["solves"])) == (8, 16)
+    assert dice(twice.mask.array, mask.array) > dice(once.mask.array, mask.array) - 0.01
+    unexcluded = segment_by_random_walk(volume, points, RandomWalkSettings(exclude_non_enhancing=False))
+    assert len(unexcluded.record["solves"]) == 8

@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, binary_fill_holes, gaussian_filter, label
 
 from WeakSegmentLib.points import ExtremePoints
-from WeakSegmentLib.posterior import unmix
+from WeakSegmentLib.posterior import Posterior, measure, unmix
 from WeakSegmentLib.pseudo_mask import Label, make_pseudo_mask
-from WeakSegmentLib.random_walk import Marker, noise_scaled_graph, published_graph, repeat_walk
+from WeakSegmentLib.random_walk import Graph, Marker, Walk, noise_scaled_graph, published_graph, repeat_walk
 from WeakSegmentLib.scribbles import cheapest_path
 from WeakSegmentLib.settings import PublishedSettings, RandomWalkSettings, Settings
 from WeakSegmentLib.working_grid import WorkingGrid
 
 CUBE = np.ones((3, 3, 3), dtype=bool)
+
+MIN_MEASURED_VOXELS = 20
+"""Fewer working voxels than this make no histogram."""
 
 
 class Click(NamedTuple):
@@ -119,34 +122,23 @@ def walk_on_posterior(
     progress(0.02, "Comparing intensities inside and outside")
     outside = ~in_box | (radius > settings.background_radius)
     posterior = unmix(image, in_box & (radius < 1), outside)
-    likely = gaussian_filter(posterior.probability, settings.path_smoothing_voxels)
-    excluding = settings.exclude_non_enhancing and posterior.contrast > settings.exclusion_min_contrast
-
-    progress(0.05, "Drawing scribbles")
-    scribbles = _draw_scribbles(grid, 1 + settings.path_weight * (1 - likely), settings)
     taken = None if others is None else others.array[grid.crop] != 0
     pinned = _pinned_markers(grid, volume, points, clicks, taken, settings)
-    markers = np.full(grid.shape, Marker.UNKNOWN, dtype=np.int8)
-    markers[radius > settings.background_radius] = Marker.BACKGROUND
-    if excluding:
-        markers[in_box & (likely < settings.exclusion_below)] = Marker.BACKGROUND
-    markers[scribbles] = Marker.TUMOR
-    markers[~grid.box_mask(grow=settings.background_margin_voxels)] = Marker.BACKGROUND
-    _require_background(markers, volume)
-
     graph = noise_scaled_graph(image, grid.spacing, grid.box, settings.noise_multiple)
-    data_weight = settings.exclusion_data_weight if excluding else settings.data_weight
-    walk = repeat_walk(
-        graph,
-        markers,
-        pinned,
-        settings.repetitions,
-        settings.tumor_above,
-        settings.background_below,
-        pull=data_weight * (2 * posterior.contrast - 1) ** 2,
-        target=posterior.probability,
-        progress=portion(progress, 0.15, 0.95),
-    )
+    passes = 1 + (settings.remeasurements if _excludes(posterior, settings) else 0)
+    stages = [portion(progress, 0.05 + 0.9 * n / passes, 0.05 + 0.9 * (n + 1) / passes) for n in range(passes)]
+    contrast = posterior.contrast
+    walk = _walk_once(grid, image, posterior, pinned, graph, volume, settings, stages[0])
+    solves = walk.solves
+    near = grid.box_mask(grow=settings.background_margin_voxels) & (pinned == Marker.UNKNOWN)
+    for stage in stages[1:]:
+        lesion = near & in_box & (walk.score > settings.tumor_above)
+        rest = near & (walk.score <= settings.background_below)
+        if min(np.count_nonzero(lesion), np.count_nonzero(rest)) < MIN_MEASURED_VOXELS:
+            break
+        posterior = measure(image, lesion, rest)
+        walk = _walk_once(grid, image, posterior, pinned, graph, volume, settings, stage)
+        solves = solves + walk.solves
 
     progress(0.95, "Writing the mask on the image grid")
     score = grid.refine(walk.score)
@@ -162,13 +154,52 @@ def walk_on_posterior(
         mask &= ~taken
         labels[taken] = Label.BACKGROUND
     notes = {
-        "contrast": posterior.contrast,
-        "non_enhancing_excluded": bool(excluding),
+        "contrast": contrast,
+        "non_enhancing_excluded": bool(_excludes(posterior, settings)),
         "working_voxel_mm": grid.spacing.tolist(),
         "working_shape": list(grid.shape),
-        "solves": walk.solves,
+        "solves": solves,
     }
-    return CropResult(grid.crop, mask, labels, score, posterior.contrast, notes)
+    return CropResult(grid.crop, mask, labels, score, contrast, notes)
+
+
+def _excludes(posterior: Posterior, settings: RandomWalkSettings) -> bool:
+    return settings.exclude_non_enhancing and posterior.contrast > settings.exclusion_min_contrast
+
+
+def _walk_once(
+    grid: WorkingGrid,
+    image: NDArray[np.float32],
+    posterior: Posterior,
+    pinned: NDArray[np.int8],
+    graph: Graph,
+    volume: Volume,
+    settings: RandomWalkSettings,
+    progress: Progress,
+) -> Walk:
+    """Return the repeated walk from scribbles and background that follow from a posterior."""
+    progress(0.0, "Drawing scribbles")
+    likely = gaussian_filter(posterior.probability, settings.path_smoothing_voxels)
+    markers = np.full(grid.shape, Marker.UNKNOWN, dtype=np.int8)
+    markers[grid.ellipsoid_radius() > settings.background_radius] = Marker.BACKGROUND
+    data_weight = settings.data_weight
+    if _excludes(posterior, settings):
+        markers[grid.box_mask() & (likely < settings.exclusion_below)] = Marker.BACKGROUND
+        data_weight = settings.exclusion_data_weight
+    markers[_draw_scribbles(grid, 1 + settings.path_weight * (1 - likely), settings)] = Marker.TUMOR
+    markers[~grid.box_mask(grow=settings.background_margin_voxels)] = Marker.BACKGROUND
+    _require_background(markers, volume)
+    return repeat_walk(
+        graph,
+        markers,
+        pinned,
+        settings.repetitions,
+        settings.tumor_above,
+        settings.background_below,
+        pull=data_weight * (2 * posterior.contrast - 1) ** 2,
+        target=posterior.probability,
+        progress=portion(progress, 0.1, 1.0),
+    )
 
 
 def walk_as_published(

@@ -62,14 +62,33 @@ def unmix(image: NDArray[np.float32], inside: NDArray[np.bool_], background: NDA
     With normalized histograms h_x of `inside` and h_b of `background`, the lesion's own is
     h_f = max(h_x - share h_b, floor), normalized, and the posterior (h_f + c) / (h_f + h_b + 2 c).
     """
-    low, high = np.percentile(image, RANGE_PERCENTILES)
-    if low == high:  # a small lesion in a flat surrounding
-        low, high = image.min(), image.max()
-    bins = np.clip((image - low) * (BINS / (high - low)), 0, BINS - 1).astype(np.int64)
+    bins = _binned(image)
     mixed = _histogram(bins[inside])
     other = _histogram(bins[background])
     lesion = np.maximum(mixed - BACKGROUND_SHARE * other, MIN_LESION_SHARE)
-    lesion /= lesion.sum()
+    return _posterior(bins, lesion / lesion.sum(), other)
+
+
+def measure(image: NDArray[np.float32], lesion: NDArray[np.bool_], background: NDArray[np.bool_]) -> Posterior:
+    """Return the lesion posterior of each voxel from the histograms of voxels that a walk has labeled.
+
+    Parameters
+    ----------
+    image : (K, J, I) ndarray
+    lesion, background : (K, J, I) ndarray of bool
+    """
+    bins = _binned(image)
+    return _posterior(bins, _histogram(bins[lesion]), _histogram(bins[background]))
+
+
+def _binned(image: NDArray[np.float32]) -> NDArray[np.int64]:
+    low, high = np.percentile(image, RANGE_PERCENTILES)
+    if low == high:  # a small lesion in a flat surrounding
+        low, high = image.min(), image.max()
+    return np.clip((image - low) * (BINS / (high - low)), 0, BINS - 1).astype(np.int64)
+
+
+def _posterior(bins: NDArray[np.int64], lesion: NDArray[np.float64], other: NDArray[np.float64]) -> Posterior:
     ratio = (lesion + RATIO_OFFSET) / (lesion + other + 2 * RATIO_OFFSET)
     brighter = float(np.sum(lesion * (np.cumsum(other) - 0.5 * other)))
     return Posterior(ratio.astype(np.float32)[bins], max(brighter, 1 - brighter))

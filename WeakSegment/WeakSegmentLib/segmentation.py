@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from WeakSegmentLib.methods import Click, CropResult, crop_intensities, walk_as_published, walk_on_posterior
 from WeakSegmentLib.points import ExtremePoints
-from WeakSegmentLib.settings import METHODS, PublishedSettings, RandomWalkSettings, Settings
+from WeakSegmentLib.settings import METHODS, NetworkSettings, PublishedSettings, RandomWalkSettings, Settings
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def segment_by_random_walk(
     clicks: Sequence[Click] = (),
     others: Volume | None = None,
 ) -> Segmentation:
-    """Return the lesion that six extreme points and a random walker find, without any trained network.
+    """Return the lesion that six extreme points and a random walker find; no network, unless the settings ask for it.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def segment_by_random_walk(
         The image; for contrast-enhanced MRI a post-contrast phase.
     points : ExtremePoints
         Of this image.
-    settings : RandomWalkSettings or PublishedSettings, optional
+    settings : RandomWalkSettings, PublishedSettings or NetworkSettings, optional
         Chooses the method; the default one if not given.
     progress : Progress
     pre : Volume, optional
@@ -96,6 +96,10 @@ def segment_by_random_walk(
     started = time.perf_counter()
     if isinstance(settings, PublishedSettings):
         found = walk_as_published(volume, pre, points, clicks, settings, progress)
+    elif isinstance(settings, NetworkSettings):
+        from WeakSegmentLib.network_method import walk_with_network  # needs torch
+
+        found = walk_with_network(volume, pre, points, clicks, settings, progress, others)
     else:
         found = walk_on_posterior(volume, pre, points, clicks, settings, progress, others)
     if not all(solve["converged"] for solve in found.notes["solves"]):

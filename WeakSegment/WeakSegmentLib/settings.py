@@ -1,4 +1,4 @@
-"""The constants of the two methods, each with its reason."""
+"""The constants of the three methods, each with its reason."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from BreastBiomarkersLib.errors import InputError
+
+
+MAY_BE_ZERO = ("repetitions", "remeasurements", "data_weight", "exclusion_data_weight", "path_weight")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,10 @@ class RandomWalkSettings:
         would take 0.05 as well; larger values coarsen diffuse lesions.
     repetitions : int
         Solves after the first. 7 for the segmentation; 3 gives a purer, smaller tumor label for training.
+    remeasurements : int
+        When non-enhancing voxels are excluded: how often intensities are compared again, now inside and outside of what
+        the walk found, and the walk is repeated. On synthetic breasts it changes nothing on average; on the real
+        contrast-enhanced case it helps.
     tumor_above, background_below : float
         Scores that become markers of the next solve, and labels of the pseudo-mask.
     segment_above : float
@@ -64,13 +71,14 @@ class RandomWalkSettings:
     data_weight: float = 0.003
     exclusion_data_weight: float = 0.02
     repetitions: int = 7
+    remeasurements: int = 1
     tumor_above: float = 0.8
     background_below: float = 0.1
     segment_above: float = 0.5
     click_radius_share: float = 0.06
 
     def __post_init__(self) -> None:
-        _check_positive(self, may_be_zero=("repetitions", "data_weight", "exclusion_data_weight", "path_weight"))
+        _check_positive(self, may_be_zero=MAY_BE_ZERO)
 
 
 @dataclass(frozen=True)
@@ -101,14 +109,42 @@ class PublishedSettings:
     background_below: float = 0.1
 
     def __post_init__(self) -> None:
-        _check_positive(self, may_be_zero=("repetitions",))
+        _check_positive(self, may_be_zero=MAY_BE_ZERO)
 
 
-Settings = RandomWalkSettings | PublishedSettings
+@dataclass(frozen=True)
+class NetworkSettings:
+    """The random walker, corrected by a small network that was trained on synthetic lesions; needs torch.
+
+    Attributes
+    ----------
+    weights : str
+        Checkpoint of a lesion network; empty for the shipped one.
+    refine_iterations : int
+        Steps that adapt the network to this lesion, about 0.2 s each on a CPU core.
+    longest_side, exclude_non_enhancing, noise_multiple, repetitions
+        Of the random walker, as in `RandomWalkSettings`.
+    """
+
+    method: ClassVar[str] = "network"
+
+    weights: str = ""
+    refine_iterations: int = 0
+    longest_side: int = RandomWalkSettings.longest_side
+    exclude_non_enhancing: bool = RandomWalkSettings.exclude_non_enhancing
+    noise_multiple: float = RandomWalkSettings.noise_multiple
+    repetitions: int = RandomWalkSettings.repetitions
+
+    def __post_init__(self) -> None:
+        _check_positive(self, may_be_zero=("refine_iterations", "repetitions"))
+
+
+Settings = RandomWalkSettings | PublishedSettings | NetworkSettings
 
 METHODS: dict[str, Callable[..., Settings]] = {
     RandomWalkSettings.method: RandomWalkSettings,
     PublishedSettings.method: PublishedSettings,
+    NetworkSettings.method: NetworkSettings,
 }
 """Settings by the name of the method, as the command line and the records know it."""
 
