@@ -155,7 +155,13 @@ def _add_table_options(parser: argparse.ArgumentParser, clinical: bool = True) -
 def _add_figure_options(parser: argparse.ArgumentParser, folder: bool = True) -> None:
     if folder:
         parser.add_argument("--figures", metavar="FOLDER", help="write pictures there; default none")
-    parser.add_argument("--figure-format", choices=("png", "svg"), default="png")
+    parser.add_argument("--figure-format", choices=("png", "svg", "both"), default="png")
+
+
+def _pictures(options: argparse.Namespace, folder: str | Path, name: str) -> list[Path]:
+    """Return the files of a picture in the wanted formats."""
+    formats = ("png", "svg") if options.figure_format == "both" else (options.figure_format,)
+    return [Path(folder) / f"{name}.{one}" for one in formats]
 
 
 def _finish(parser: argparse.ArgumentParser, handler: command_line.Handler) -> None:
@@ -210,8 +216,10 @@ def _repeatability(options: argparse.Namespace, progress: Progress) -> dict[str,
             raise InputError("Bland-Altman pictures need two repeats and a folder (--figures).")
         values, _ = repeated_values(study.features(options.draw), options.repeat)
         for n, feature in enumerate(options.draw):
-            drawn.append(Path(options.figures) / f"bland_altman_{feature}.{options.figure_format}")
-            draw_bland_altman(bland_altman(values[:, 0, n], values[:, 1, n]), drawn[-1], feature)
+            agreement = bland_altman(values[:, 0, n], values[:, 1, n])
+            for path in _pictures(options, options.figures, f"bland_altman_{feature}"):
+                draw_bland_altman(agreement, path, feature)
+                drawn.append(path)
     return {
         "output": options.output,
         "features": len(rows),
@@ -256,9 +264,13 @@ def _associate(options: argparse.Namespace, progress: Progress) -> dict[str, Any
     _write_csv(options.output, columns, [tuple(getattr(test, name) for name in columns) for test in tests])
     drawn = []
     if options.figures is not None:
-        drawn = [Path(options.figures) / f"{name}.{options.figure_format}" for name in ("volcano", "heat_map")]
-        draw_volcano(tests, drawn[0])
-        draw_heat_map(study, drawn[1], options.outcome[0] if not study.is_numeric(options.outcome[0]) else None)
+        groups = options.outcome[0] if not study.is_numeric(options.outcome[0]) else None
+        for path in _pictures(options, options.figures, "volcano"):
+            draw_volcano(tests, path)
+            drawn.append(path)
+        for path in _pictures(options, options.figures, "heat_map"):
+            draw_heat_map(study, path, groups)
+            drawn.append(path)
     return {
         "output": options.output,
         "rows": len(study.cases),
@@ -315,8 +327,10 @@ def _model(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
         used.sort(key=lambda row: (-row[1], -row[2]))
         header = ("feature", "selection_frequency", "importance", "coefficient_per_sd")
         _write_csv(folder / "features.csv", header, used)
-        draw_roc(judged, folder / f"roc.{options.figure_format}")
-        draw_calibration(judged, folder / f"calibration.{options.figure_format}")
+        for path in _pictures(options, folder, "roc"):
+            draw_roc(judged, path)
+        for path in _pictures(options, folder, "calibration"):
+            draw_calibration(judged, path)
     return {"output": options.output, **figures}
 
 
@@ -332,7 +346,8 @@ def _survival(options: argparse.Namespace, progress: Progress) -> dict[str, Any]
         figures["significant"] = sum(test.adjusted_p is not None and test.adjusted_p < 0.05 for test in tests)
         if options.by is not None:
             compared = compare_survival(study, options.time, options.event, options.by, options.cut)
-            draw_survival(compared, folder / f"kaplan_meier.{options.figure_format}", options.time_unit)
+            for path in _pictures(options, folder, "kaplan_meier"):
+                draw_survival(compared, path, options.time_unit)
             steps = [
                 (curve.name, *step)
                 for curve in compared.curves
