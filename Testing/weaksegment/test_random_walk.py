@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.progress import Cancelled
 from scipy import sparse
 from scipy.sparse.linalg import spsolve
@@ -55,6 +56,20 @@ def test_equals_a_direct_solver(seed, pull):
     solution = solve(Graph.from_conductances(*conductances), markers, pull, target)
     assert solution.converged
     np.testing.assert_allclose(solution.score, direct_solve(conductances, markers, pull, target), atol=1e-4)
+
+
+def test_a_torch_device_gives_the_same_walk():
+    pytest.importorskip("torch")
+    rng = np.random.default_rng(5)
+    conductances, markers = random_conductances(SHAPE, rng), random_markers(SHAPE, rng)
+    graph, target = Graph.from_conductances(*conductances), rng.random(SHAPE).astype(np.float32)
+    solution = solve(graph, markers, 0.01, target, device="cpu")
+    assert solution.converged
+    np.testing.assert_allclose(solution.score, direct_solve(conductances, markers, 0.01, target), atol=1e-4)
+    walks = [repeat_walk(graph, markers, np.zeros_like(markers), 3, 0.8, 0.1, device=d).score for d in ("", "cpu")]
+    np.testing.assert_allclose(*walks, atol=1e-4)
+    with pytest.raises(InputError, match="no device 'nowhere'"):
+        solve(graph, markers, device="nowhere")
 
 
 def test_equals_a_direct_solver_on_image_conductances():

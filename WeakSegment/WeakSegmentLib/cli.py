@@ -22,7 +22,7 @@ from WeakSegmentLib.breast_phantom import simulate_breast_cohort
 from WeakSegmentLib.metrics import score
 from WeakSegmentLib.points import ExtremePoints
 from WeakSegmentLib.segmentation import Click, segment_by_random_walk
-from WeakSegmentLib.settings import METHODS, RandomWalkSettings, Settings
+from WeakSegmentLib.settings import METHODS, NetworkSettings, RandomWalkSettings, Settings
 from WeakSegmentLib.training_settings import METHODS as TRAINING_METHODS
 from WeakSegmentLib.training_settings import PRESETS, TrainingSettings, settings_from_json
 
@@ -59,7 +59,8 @@ def _add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--method",
         choices=sorted(METHODS, reverse=True),
         default=RandomWalkSettings.method,
-        help="random-walk: this extension's (default); published: the initial mask of Zhong and Wang, MICCAI 2023",
+        help="random-walk: this extension's (default); network: the same, corrected by a network trained on synthetic "
+        "lesions; published: the initial mask of Zhong and Wang, MICCAI 2023",
     )
     parser.add_argument(
         "--output", required=True, metavar="FILE", help=f"mask to write: 1 lesion, 0 elsewhere {images}"
@@ -75,7 +76,7 @@ def _add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--record", metavar="FILE", help="also write every input and constant of the run (.json)")
 
-    own = parser.add_argument_group("only for --method random-walk")
+    own = parser.add_argument_group("for --method random-walk and network")
     own.add_argument(
         "--tumor-clicks", metavar="FILE", help="points that are lesion but were missed (files as --points)"
     )
@@ -99,7 +100,19 @@ def _add_segment(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="intensity differences that separate tissues, in noise standard deviations "
         f"(default {RandomWalkSettings.noise_multiple:g}; 3 for plain T1)",
     )
-    both = parser.add_argument_group("for both methods")
+    network = parser.add_argument_group("only for --method network")
+    network.add_argument("--weights", metavar="FILE", help="lesion network (.safetensors; default the shipped one)")
+    network.add_argument(
+        "--refine-iterations",
+        type=int,
+        metavar="N",
+        help="steps that adapt the network to this lesion, about 0.2 s each (default 0)",
+    )
+    solver = parser.add_argument_group("for --method random-walk and published")
+    solver.add_argument(
+        "--device", metavar="NAME", help="solve on a torch device, such as cuda (default: SciPy on the CPU)"
+    )
+    both = parser.add_argument_group("for all methods")
     both.add_argument(
         "--repetitions",
         type=int,
@@ -165,13 +178,18 @@ def _segment(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
 
 def _settings(options: argparse.Namespace) -> Settings:
     """Return the settings of the chosen method; options that were not given keep their defaults."""
-    names = ("longest_side", "exclude_non_enhancing", "noise_multiple", "repetitions")
+    walk = ("longest_side", "exclude_non_enhancing", "noise_multiple", "repetitions", "device")
+    names = (*walk, "weights", "refine_iterations")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     known = {field.name for field in dataclasses.fields(METHODS[options.method]())}
     foreign = sorted(set(given) - known)
     if foreign:
         flags = ", ".join("--" + name.replace("_", "-") for name in foreign)
-        raise InputError(f"The method '{options.method}' has no {flags}. Leave it out, or use --method random-walk.")
+        fitting = [name for name, make in METHODS.items() if set(given) <= {f.name for f in dataclasses.fields(make())}]
+        other = f", or use --method {fitting[0]}" if fitting else ""
+        raise InputError(f"The method '{options.method}' has no {flags}. Leave it out{other}.")
+    if options.method == NetworkSettings.method:
+        _require_learning_packages()
     return METHODS[options.method](**given)
 
 

@@ -199,6 +199,7 @@ def _walk_once(
         pull=data_weight * (2 * posterior.contrast - 1) ** 2,
         target=posterior.probability,
         progress=portion(progress, 0.1, 1.0),
+        device=settings.device,
     )
 
 
@@ -259,6 +260,7 @@ def walk_as_published(
         settings.tumor_above,
         settings.background_below,
         progress=portion(progress, 0.3, 0.98),
+        device=settings.device,
     )
     labels = make_pseudo_mask(walk.score, _box_on_crop(points, crop), settings.tumor_above, None)
     return CropResult(crop, labels == Label.TUMOR, labels, walk.score, None, {"solves": walk.solves})

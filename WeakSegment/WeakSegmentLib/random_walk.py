@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.progress import Progress, ignore_progress
 from numpy.typing import NDArray
 from scipy import sparse
@@ -166,6 +168,7 @@ def solve(
     start: NDArray[np.float32] | None = None,
     tolerance: float = RELATIVE_RESIDUAL,
     progress: Progress = ignore_progress,
+    device: str = "",
 ) -> Solution:
     """Return the lesion score of every voxel, given the markers.
 
@@ -180,6 +183,14 @@ def solve(
         First guess, such as the score of the previous solve.
     tolerance : float
         Stop when the residual norm is below this share of the right-hand side's.
+    progress : Progress
+    device : str
+        Where the conjugate gradients run: empty for SciPy on the CPU, else a torch device such as "cuda".
+
+    Raises
+    ------
+    InputError
+        If torch is not installed, or has no such device.
 
     Notes
     -----
@@ -221,13 +232,15 @@ def solve(
 
     first = np.zeros(padded.shape, dtype=np.float32) if start is None else np.pad(start, 1)
     right = t * b * b_black + adjoint @ (r * b_red)
-    x, steps, residual = _conjugate_gradients(
-        lambda v: inverse_diagonal * v - adjoint @ (coupling @ v),
-        right,
-        first.ravel()[black] / (t * b),
-        tolerance,
-        progress,
-    )
+    guess = first.ravel()[black] / (t * b)
+    if device:
+        x, steps, residual = _gradients_on(
+            device, coupling, adjoint, inverse_diagonal, right, guess, tolerance, progress
+        )
+    else:
+        x, steps, residual = _conjugate_gradients(
+            lambda v: inverse_diagonal * v - adjoint @ (coupling @ v), right, guess, tolerance, progress
+        )
     score = fixed
     score[black] = t * b * x
     score[red] = r * (r * b_red + coupling @ x)
@@ -242,33 +255,67 @@ def solve(
 
 
 def _conjugate_gradients(
-    apply: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    apply: Callable[[Any], Any], right: Any, start: Any, tolerance: float, progress: Progress
+) -> tuple[Any, int, float]:
+    """Return x with apply(x) = right, the steps taken and the true relative residual; NumPy arrays or torch tensors."""
+    norm = float(right @ right) ** 0.5
+    if norm == 0:
+        return right * 0, 0, 0.0
+    x = start * 1
+    residual = right - apply(x)
+    direction = residual * 1
+    square = float(residual @ residual)
+    steps = 0
+    while square**0.5 > tolerance * norm and steps < MAX_STEPS:
+        if steps % 50 == 49:
+            progress(steps / MAX_STEPS, f"Solving, step {steps + 1}")
+        image = apply(direction)
+        length = square / float(direction @ image)
+        x += length * direction
+        residual -= length * image
+        previous, square = square, float(residual @ residual)
+        direction *= square / previous
+        direction += residual
+        steps += 1
+    error = right - apply(x)
+    return x, steps, float(error @ error) ** 0.5 / norm
+
+
+def _gradients_on(
+    device: str,
+    coupling: sparse.csr_array,
+    adjoint: sparse.csr_array,
+    inverse_diagonal: NDArray[np.float32],
     right: NDArray[np.float32],
     start: NDArray[np.float32],
     tolerance: float,
     progress: Progress,
 ) -> tuple[NDArray[np.float32], int, float]:
-    """Return x with apply(x) = right, the steps taken and the true relative residual."""
-    norm = float(np.linalg.norm(right))
-    if norm == 0:
-        return np.zeros_like(right), 0, 0.0
-    x = start.copy()
-    residual = right - apply(x)
-    direction = residual.copy()
-    square = float(np.dot(residual, residual))
-    steps = 0
-    while np.sqrt(square) > tolerance * norm and steps < MAX_STEPS:
-        if steps % 50 == 49:
-            progress(steps / MAX_STEPS, f"Solving, step {steps + 1}")
-        image = apply(direction)
-        length = square / float(np.dot(direction, image))
-        x += np.float32(length) * direction
-        residual -= np.float32(length) * image
-        previous, square = square, float(np.dot(residual, residual))
-        direction *= np.float32(square / previous)
-        direction += residual
-        steps += 1
-    return x, steps, float(np.linalg.norm(right - apply(x))) / norm
+    """Return what `_conjugate_gradients` does, computed by torch on a device."""
+    try:
+        import torch
+        from BreastBiomarkersLib.training import choose_device
+    except ImportError as error:
+        raise InputError("A device was chosen for the random walk, which needs torch. Install it.") from error
+    place = choose_device(device)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)
+        forward, back = (
+            torch.sparse_csr_tensor(
+                torch.from_numpy(matrix.indptr),
+                torch.from_numpy(matrix.indices),
+                torch.from_numpy(matrix.data),
+                size=matrix.shape,
+                device=place,
+                check_invariants=False,
+            )
+            for matrix in (coupling, adjoint)
+        )
+    diagonal, wanted, guess = (torch.from_numpy(part).to(place) for part in (inverse_diagonal, right, start))
+    x, steps, residual = _conjugate_gradients(
+        lambda v: diagonal * v - back @ (forward @ v), wanted, guess, tolerance, progress
+    )
+    return x.cpu().numpy(), steps, residual
 
 
 class Walk(NamedTuple):
@@ -288,12 +335,13 @@ def repeat_walk(
     pull: float = 0.0,
     target: NDArray[np.float32] | None = None,
     progress: Progress = ignore_progress,
+    device: str = "",
 ) -> Walk:
     """Return the score after 1 + `repetitions` solves, each starting from the confident voxels of the one before.
 
     Parameters
     ----------
-    graph, markers, pull, target
+    graph, markers, pull, target, device
         As for `solve`.
     pinned : (K, J, I) ndarray of int8
         Markers that hold through all solves (points, clicks); `Marker.UNKNOWN` elsewhere.
@@ -310,7 +358,7 @@ def repeat_walk(
             markers[score <= background_below] = Marker.BACKGROUND
         markers = np.where(pinned == Marker.UNKNOWN, markers, pinned)
         stage = lambda fraction, message, n=n: progress((n + fraction) / (repetitions + 1), message)  # noqa: E731
-        solution = solve(graph, markers, pull, target, score, progress=stage)
+        solution = solve(graph, markers, pull, target, score, progress=stage, device=device)
         score = solution.score
         solves.append(
             {

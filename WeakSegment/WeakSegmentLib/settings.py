@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from BreastBiomarkersLib.errors import InputError
 
-
 MAY_BE_ZERO = ("repetitions", "remeasurements", "data_weight", "exclusion_data_weight", "path_weight")
 
 
@@ -54,6 +53,9 @@ class RandomWalkSettings:
         Score from which a voxel belongs to the segment.
     click_radius_share : float
         Radius of a corrective click as a share of the longest box side; a click of one voxel gives a third of the gain.
+    device : str
+        Where the systems are solved: empty for SciPy on the CPU, else a torch device such as "cuda". It pays off from
+        about a million unknowns, that is for large boxes at full resolution.
     """
 
     method: ClassVar[str] = "random-walk"
@@ -76,6 +78,7 @@ class RandomWalkSettings:
     background_below: float = 0.1
     segment_above: float = 0.5
     click_radius_share: float = 0.06
+    device: str = ""
 
     def __post_init__(self) -> None:
         _check_positive(self, may_be_zero=MAY_BE_ZERO)
@@ -94,7 +97,7 @@ class PublishedSettings:
     beta : float
         Link weight exp(-beta d^2 / (10 sd h^2)) + min_conductance, with sd the standard deviation of the crop.
     min_conductance : float
-    repetitions, tumor_above, background_below
+    repetitions, tumor_above, background_below, device
         As in `RandomWalkSettings`.
     """
 
@@ -107,6 +110,7 @@ class PublishedSettings:
     repetitions: int = 7
     tumor_above: float = 0.8
     background_below: float = 0.1
+    device: str = ""
 
     def __post_init__(self) -> None:
         _check_positive(self, may_be_zero=MAY_BE_ZERO)
