@@ -18,17 +18,18 @@ from scipy import ndimage
 
 from NIRSTReconstructionLib.basis import Basis, MeshBasis, RegionBasis
 from NIRSTReconstructionLib.calibration import DataSpace
-from NIRSTReconstructionLib.field import FIELD_STRENGTHS, Field, StackedBasis, field_evidence, smooth_field
+from NIRSTReconstructionLib.field import Field, StackedBasis, smooth_field
 from NIRSTReconstructionLib.forward import ForwardModel
 from NIRSTReconstructionLib.gauss_newton import GaussNewtonResult
 from NIRSTReconstructionLib.outlines import (
     EllipseOutlines,
+    FieldBeside,
     FixedOutlines,
     Outlines,
     ShiftedOutlines,
     circle_of,
+    field_beside,
     fit_outlines,
-    whitened_derivatives,
 )
 from NIRSTReconstructionLib.plane import Plane, SliceGrid, sample_volume
 from NIRSTReconstructionLib.spectra import MAP_NAMES, Tissue
@@ -161,58 +162,39 @@ def fit_adaptively(
     what = "The MRI's regions leave" if regions.count > 1 else "A homogeneous body leaves"
     said = f"{what} {_chi(fit):.2f} of the noise"
     field = smooth_field(mesh_basis)
-    strength, evidence = _field_strength(*common, known, fit, field)
-    if evidence < NEEDED_EVIDENCE:
+    beside = field_beside(*common, known, fit, field)
+    if beside.evidence < NEEDED_EVIDENCE:
         return AdaptiveResult(known, fit, f"{said}: the light is explained.", segmentation)
 
     if regions.count > 1:
         known = ShiftedOutlines(regions, grid)
-        moved, shifted_fit = fit_outlines(*common, known, fit.coefficients, None, portion(progress, 0.25, 0.4))
-        strength, evidence = _field_strength(*common, moved, shifted_fit, field)
-        if evidence < NEEDED_EVIDENCE:
+        moved, shifted_fit = fit_outlines(*common, known, fit.coefficients, None, portion(progress, 0.2, 0.3))
+        if field_beside(*common, moved, shifted_fit, field).evidence < NEEDED_EVIDENCE:
             said += f", moved by {np.hypot(*moved.numbers):.1f} mm {_chi(shifted_fit):.2f}: the light is explained."
             return AdaptiveResult(moved, shifted_fit, said, _drawn(moved, grid, body))
-        strength, _ = _field_strength(*common, known, fit, field)
-    beside, both = fit_outlines(*common, known, fit.coefficients, field.scaled(strength), portion(progress, 0.4, 0.5))
 
     for round_ in range(MAX_ROUNDS):
-        found = _with_peaks_of_the_field(start, parameters, model, beside, both, field, grid, body)
+        found = _with_peaks_of_the_field(start, parameters, model, known, fit, field, beside, grid, body)
         if found is None:
             break
-        part = portion(progress, 0.5 + 0.5 * round_ / MAX_ROUNDS, 0.5 + 0.5 * (round_ + 1) / MAX_ROUNDS)
-        outlined, refit = fit_outlines(*common, *found, None, portion(part, 0.0, 0.5))
+        part = portion(progress, 0.3 + 0.5 * round_ / MAX_ROUNDS, 0.3 + 0.5 * (round_ + 1) / MAX_ROUNDS)
+        outlined, refit = fit_outlines(*common, *found, None, part)
         if _chi(refit) > WORTH_KEEPING * _chi(fit):
             break
-        strength, evidence = _field_strength(*common, outlined, refit, field)
-        if evidence < NEEDED_EVIDENCE:
-            said += f", with {len(found[0].shapes)} more found in the light {_chi(refit):.2f}: the light is explained."
-            return AdaptiveResult(outlined, refit, said, _drawn(outlined, grid, body))
-        fit = refit
-        at_strength = field.scaled(strength)
-        beside, both = fit_outlines(*common, outlined, fit.coefficients, at_strength, portion(part, 0.5, 1.0))
-    if isinstance(beside, ShiftedOutlines):
-        said += f", moved by {np.hypot(*beside.numbers):.1f} mm and"
-    elif isinstance(beside, EllipseOutlines):
-        said += f", with {len(beside.shapes)} more found in the light and"
-    said += f" with a smooth field of {strength:.0%} of the bulk beside them {_chi(both):.2f}."
-    return AdaptiveResult(StackedBasis(beside, mesh_basis), both, said, _drawn(beside, grid, body))
+        known, fit = outlined, refit
+        beside = field_beside(*common, known, fit, field)
+        if beside.evidence < NEEDED_EVIDENCE:
+            said += f", with {len(found[0].shapes)} more found in the light {_chi(fit):.2f}: the light is explained."
+            return AdaptiveResult(known, fit, said, _drawn(known, grid, body))
 
-
-def _field_strength(
-    model: ForwardModel,
-    measured: NDArray[np.float64],
-    space: DataSpace,
-    start: Tissue,
-    parameters: tuple[str, ...],
-    outlines: Outlines,
-    fit: GaussNewtonResult,
-    field: Field,
-) -> tuple[float, float]:
-    """Return the most likely strength of the field and the log evidence for it over none."""
-    explained, by_mode = whitened_derivatives(model, space, start, parameters, outlines, fit.coefficients, field)
-    evidence = field_evidence(space.whiten(measured - fit.predicted), explained, by_mode)
-    best = int(evidence.argmax())
-    return FIELD_STRENGTHS[best], float(evidence[best])
+    at_strength = field.scaled(beside.strength)
+    last, both = fit_outlines(*common, known, fit.coefficients, at_strength, portion(progress, 0.8, 1.0))
+    if isinstance(last, ShiftedOutlines):
+        said += f", moved by {np.hypot(*last.numbers):.1f} mm and"
+    elif isinstance(last, EllipseOutlines):
+        said += f", with {len(last.shapes)} more found in the light and"
+    said += f" with a smooth field of {beside.strength:.0%} of the bulk beside them {_chi(both):.2f}."
+    return AdaptiveResult(StackedBasis(last, mesh_basis), both, said, _drawn(last, grid, body))
 
 
 def _drawn(outlines: Outlines, grid: SliceGrid, body: NDArray[np.bool_]) -> Volume:
@@ -233,6 +215,7 @@ def _with_peaks_of_the_field(
     known: Outlines,
     fit: GaussNewtonResult,
     field: Field,
+    beside: FieldBeside,
     grid: SliceGrid,
     body: NDArray[np.bool_],
 ) -> tuple[EllipseOutlines, NDArray[np.float64]] | None:
@@ -242,7 +225,7 @@ def _with_peaks_of_the_field(
     """
     points = grid.points_mm[body]
     R = known.count
-    at_pixels = field.mesh_basis.at(points) @ fit.coefficients[:, R:].T  # (pixels, P)
+    at_pixels = field.mesh_basis.at(points) @ (field.modes @ beside.field.T)  # (pixels, P)
     rows = [MAP_NAMES.index(name) for name in parameters]
     extinction = model.spectra.extinction
     absorbed = start.values()[rows] * np.array([extinction[:, r].mean() if r < 4 else 0.0 for r in rows])

@@ -67,10 +67,10 @@ def smooth_field(mesh_basis: MeshBasis) -> Field:
     return Field(mesh_basis, vectors[:, :kept] * np.sqrt(values[:kept]))
 
 
-def field_evidence(
+def likely_field(
     residual: NDArray[np.float64], explained: NDArray[np.float64], by_mode: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the log marginal likelihood of field strengths, above that of no field at all.
+) -> tuple[float, float, NDArray[np.float64]]:
+    """Return the most likely strength of a field, the log evidence for it over none, and its modes' weights.
 
     Parameters
     ----------
@@ -83,9 +83,13 @@ def field_evidence(
 
     Returns
     -------
-    (len(FIELD_STRENGTHS),) ndarray
+    strength : float
+        One of `FIELD_STRENGTHS`.
+    evidence : float
         ``log p(residual | strength) - log p(residual | 0)`` for the linearized model: residual ~ N(0, I + s^2 G G^T)
         after what the regions can still explain has been projected out of G and residual.
+    weights : (b,) ndarray
+        Posterior mean at that strength, ``(G^T G + 1 / s^2)^-1 G^T residual``.
 
     References
     ----------
@@ -96,6 +100,10 @@ def field_evidence(
     r = residual - Q @ (Q.T @ residual)
     eigenvalues, vectors = np.linalg.eigh(G.T @ G)
     seen = eigenvalues > 1e-9 * eigenvalues.max(initial=1e-300)
-    projections = (vectors.T @ (G.T @ r))[seen] ** 2 / eigenvalues[seen]  # squared components of r along G's directions
-    gains = np.outer(np.square(FIELD_STRENGTHS), eigenvalues[seen])
-    return np.asarray(0.5 * (projections * gains / (1 + gains) - np.log1p(gains)).sum(axis=1))
+    eigenvalues, vectors = eigenvalues[seen], vectors[:, seen]
+    projections = vectors.T @ (G.T @ r)
+    gains = np.outer(np.square(FIELD_STRENGTHS), eigenvalues)
+    evidence = 0.5 * (projections**2 / eigenvalues * gains / (1 + gains) - np.log1p(gains)).sum(axis=1)
+    best = int(evidence.argmax())
+    weights = vectors @ (projections / (eigenvalues + FIELD_STRENGTHS[best] ** -2))
+    return FIELD_STRENGTHS[best], float(evidence[best]), np.asarray(weights)

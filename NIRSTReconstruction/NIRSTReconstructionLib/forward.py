@@ -162,6 +162,7 @@ class ForwardModel:
         parameters: tuple[str, ...] = MAP_NAMES,
         *,
         at_quadrature: bool = False,
+        transform: NDArray[np.float64] | None = None,
     ) -> tuple[NDArray, NDArray]:
         """Return the data y (W, C) and their derivatives J (W, C, P, B).
 
@@ -174,6 +175,8 @@ class ForwardModel:
             coefficient per node. With `at_quadrature`, (Q, B).
         parameters : tuple of str
             Which of `MAP_NAMES` to differentiate by, P of them.
+        transform : (B, U) ndarray, optional
+            From fewer unknowns to the coefficients; J (W, C, P, U) is then by the unknowns.
 
         Returns
         -------
@@ -193,7 +196,8 @@ class ForwardModel:
             raise InputError(f"Unknown parameter '{', '.join(unknown)}'. Choose from: {', '.join(MAP_NAMES)}.")
         wavelengths, channels = len(self.spectra.wavelengths_nm), len(self.optodes.channels)
         kind = np.complex128 if self.modulation_mhz else np.float64
-        shape = (wavelengths, channels, len(parameters), basis.shape[1])
+        unknowns = basis.shape[1] if transform is None else transform.shape[1]
+        shape = (wavelengths, channels, len(parameters), unknowns)
         size = np.prod(shape, dtype=np.float64) * np.dtype(kind).itemsize
         if size > MAX_JACOBIAN_BYTES:
             raise InputError(f"The Jacobian would need {size / 2**30:.1f} GiB. Use a coarser reconstruction basis.")
@@ -221,6 +225,7 @@ class ForwardModel:
                 parameters,
                 self.spectra.extinction[chunk],
                 (derivatives[0][chunk], derivatives[1][chunk]),
+                transform,
             )
         return self._log_data(data, mua, kappa), jacobian
 

@@ -222,10 +222,8 @@ def whitened_jacobian(
     transform: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the prediction (W, C) and the whitened derivatives (M, P * U) by unknowns in units of `scale` (P,)."""
-    y, J = model.measure_with_jacobian(maps, basis, parameters, at_quadrature=at_quadrature)
+    y, J = model.measure_with_jacobian(maps, basis, parameters, at_quadrature=at_quadrature, transform=transform)
     J = J.real * scale[:, None]
-    if transform is not None:
-        J = J @ transform
     return y.real, space.whiten(J.reshape(*y.shape, -1))
 
 

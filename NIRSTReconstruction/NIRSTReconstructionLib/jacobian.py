@@ -9,6 +9,8 @@ from scipy import sparse
 from NIRSTReconstructionLib.diffusion import DiffusionOperator
 from NIRSTReconstructionLib.spectra import MAP_NAMES
 
+_PRODUCTS_AT_ONCE = 4_000_000  # products of source and detector fields that are kept at one time: 32 MB
+
 
 def log_fluence_jacobian(
     operator: DiffusionOperator,
@@ -23,6 +25,7 @@ def log_fluence_jacobian(
     parameters: tuple[str, ...],
     extinction: NDArray[np.float64],
     musp_derivatives: tuple[NDArray[np.float64], NDArray[np.float64]],
+    transform: NDArray[np.float64] | None = None,
 ) -> NDArray:
     """Return d ln Phi_sd / d coefficient for W wavelengths, (W, C, P, B).
 
@@ -48,6 +51,8 @@ def log_fluence_jacobian(
         Of HbO, HbR, water, lipid.
     musp_derivatives : two (W, Q) ndarray
         d musp / d scatter_amplitude and d musp / d scatter_power.
+    transform : (B, U) ndarray, optional
+        The coefficients are ``transform @ unknowns``; the derivatives are then by the unknowns, (W, C, P, U).
 
     Notes
     -----
@@ -57,8 +62,8 @@ def log_fluence_jacobian(
         d ln Phi_sd / d musp  =  w 3 kappa^2 (grad Phi_s . grad Phi*_d + kz^2 Phi_s Phi*_d) / Phi_sd
 
     then the chain rule to chromophores and scattering. These are exact derivatives of the discrete model (Arridge
-    1999, doi 10.1088/0266-5611/15/2/022). For one coefficient the sum over its integration points, frequencies and the
-    three products (value, two slopes) is one matrix product of sources by detectors.
+    1999, doi 10.1088/0266-5611/15/2/022). At each integration point the sum over frequencies and the three products
+    (value, two slopes) is one small matrix product of sources by detectors; the basis then adds up the points.
     """
     there, back = _at_points(operator, fluence), _at_points(operator, adjoint)  # (W, Q, 3 G, S or D)
     spread = _spread_factors(operator, kappa, kz, kz_weights)  # (W, Q, 3 G)
@@ -66,28 +71,27 @@ def log_fluence_jacobian(
     factors = {"mua": spread - operator.mesh.quadrature.weights[:, None] * values_only}
     for name, derivative in zip(MAP_NAMES[4:], musp_derivatives, strict=True):
         factors[name] = derivative[:, :, None] * spread
-    absorbers = [(column, MAP_NAMES.index(name)) for column, name in enumerate(parameters) if name in MAP_NAMES[:4]]
-    needed = [name for name in factors if name in parameters or (name == "mua" and absorbers)]
+    uses: dict[str, list[tuple[int, NDArray[np.float64]]]] = {name: [] for name in factors}
+    for column, name in enumerate(parameters):
+        row = MAP_NAMES.index(name)
+        uses["mua" if row < 4 else name].append((column, extinction[:, row] if row < 4 else np.ones(len(kappa))))
 
     source, detector = channels.T
-    wavelengths, count = kappa.shape[0], basis.shape[1]
-    sums = {name: np.empty((count, *detected.shape), dtype=fluence.dtype) for name in needed}
-    by_coefficient = sparse.csc_array(basis)
-    for b in range(count):
-        stretch = slice(by_coefficient.indptr[b], by_coefficient.indptr[b + 1])
-        points, share = by_coefficient.indices[stretch], by_coefficient.data[stretch]
-        left, right = there[:, points], back[:, points].reshape(wavelengths, -1, back.shape[3])
-        for name in needed:
-            weighted = left * (share[:, None] * factors[name][:, points])[..., None]
-            product = weighted.reshape(wavelengths, -1, left.shape[3]).transpose(0, 2, 1) @ right
-            sums[name][b] = product[:, source, detector]
-
-    jacobian = np.empty((*detected.shape, len(parameters), count), dtype=fluence.dtype)
-    for column, row in absorbers:
-        jacobian[:, :, column] = np.moveaxis(sums["mua"] * (extinction[:, row, None] / detected), 0, -1)
-    for column, name in enumerate(parameters):
-        if name in MAP_NAMES[4:]:
-            jacobian[:, :, column] = np.moveaxis(sums[name] / detected, 0, -1)
+    together = max(1, _PRODUCTS_AT_ONCE // (there.shape[3] * back.shape[3]))
+    chunks = [slice(first, first + together) for first in range(0, basis.shape[0], together)]
+    pieces = [sparse.csr_array(basis[chunk].T) for chunk in chunks]
+    unknowns = basis.shape[1] if transform is None else transform.shape[1]
+    jacobian = np.empty((*detected.shape, len(parameters), unknowns), dtype=fluence.dtype)
+    for w in range(len(kappa)):
+        for name in (name for name in factors if uses[name]):
+            total = np.zeros((basis.shape[1], there.shape[3] * back.shape[3]), dtype=fluence.dtype)
+            for chunk, piece in zip(chunks, pieces, strict=True):
+                weighted = (there[w, chunk] * factors[name][w, chunk, :, None]).transpose(0, 2, 1)
+                total += piece @ (weighted @ back[w, chunk]).reshape(len(weighted), -1)
+            sums = (total if transform is None else transform.T @ total)[:, source * back.shape[3] + detector]
+            of_data = (sums / detected[w]).T
+            for column, weight in uses[name]:
+                jacobian[w, :, column] = of_data * weight[w]
     return jacobian
 
 

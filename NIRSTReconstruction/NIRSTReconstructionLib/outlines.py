@@ -7,7 +7,8 @@ absorbs as much), so outlines, values and field are fitted together and their er
 
 from __future__ import annotations
 
-from typing import Protocol
+import copy
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from BreastBiomarkersLib.errors import InputError
@@ -17,7 +18,7 @@ from scipy import linalg, ndimage, sparse
 
 from NIRSTReconstructionLib.basis import RegionBasis
 from NIRSTReconstructionLib.calibration import DataSpace
-from NIRSTReconstructionLib.field import Field
+from NIRSTReconstructionLib.field import Field, likely_field
 from NIRSTReconstructionLib.forward import ForwardModel
 from NIRSTReconstructionLib.gauss_newton import GaussNewtonResult
 from NIRSTReconstructionLib.plane import SliceGrid
@@ -37,6 +38,7 @@ REGION_SD = 1.5
 _ITERATIONS = 12
 _STOP_CHANGE = 0.002
 _SMALLEST_VALUE = 0.03
+_NO_SHARE = 1e-9
 
 
 class Outlines(Protocol):
@@ -75,10 +77,13 @@ class FixedOutlines:
     def __init__(self, regions: RegionBasis) -> None:
         self.regions, self.count = regions, regions.count
         self.numbers = self.expected = self.spread = np.zeros(0)
+        self._asked: tuple[NDArray[np.float64], sparse.csr_array] | None = None
 
     def at(self, points_mm: NDArray[np.float64]) -> sparse.csr_array:
-        """Return the region of each point."""
-        return self.regions.at(points_mm)
+        """Return the region of each point; the answer for the points asked last is kept, as a fit repeats them."""
+        if self._asked is None or self._asked[0] is not points_mm:
+            self._asked = points_mm, self.regions.at(points_mm)
+        return self._asked[1]
 
     def with_numbers(self, numbers: NDArray[np.float64]) -> FixedOutlines:
         """Return the same."""
@@ -97,7 +102,7 @@ class ShiftedOutlines:
     """
 
     def __init__(self, regions: RegionBasis, grid: SliceGrid, shift_mm: NDArray[np.float64] | None = None) -> None:
-        self.regions, self.grid, self.count = regions, grid, regions.count
+        self.grid, self.count = grid, regions.count
         self.numbers = np.zeros(2) if shift_mm is None else shift_mm
         self.expected, self.spread, self.step = np.zeros(2), np.full(2, SHIFT_SPREAD_MM), grid.pixel_mm / 2
         number = regions.number_at(grid.points_mm).reshape(grid.shape)
@@ -112,7 +117,9 @@ class ShiftedOutlines:
 
     def with_numbers(self, numbers: NDArray[np.float64]) -> ShiftedOutlines:
         """Return the segmentation moved elsewhere."""
-        return ShiftedOutlines(self.regions, self.grid, numbers)
+        moved = copy.copy(self)
+        moved.numbers = numbers
+        return moved
 
 
 class EllipseOutlines:
@@ -260,34 +267,68 @@ def fit_outlines(
     progress(1.0, reason)
     x, numbers = split(z)
     T = linalg.block_diag(np.eye(R), modes) if field is not None else np.eye(R)
-    wide = np.kron(np.eye(P), T)
-    covariance = wide @ linalg.inv(H)[: P * (R + m), : P * (R + m)] @ wide.T
+    inverse = linalg.cho_solve(linalg.cho_factor(H, lower=True), np.eye(len(H)))[: P * (R + m), : P * (R + m)]
+    blocks = inverse.reshape(P, R + m, P, R + m).transpose(0, 2, 1, 3)  # (P, P, R + m, R + m)
+    covariance = (T @ blocks @ T.T).transpose(0, 2, 1, 3).reshape(P * len(T), P * len(T))
     result = GaussNewtonResult(x @ T.T, y, covariance, tuple(history), reason, converged)
     return outlines.with_numbers(numbers), result
 
 
-def whitened_derivatives(
+class FieldBeside(NamedTuple):
+    """What a field beside fitted regions would be, to first order.
+
+    Attributes
+    ----------
+    strength : float
+        Most likely standard deviation, as a share of the bulk.
+    evidence : float
+        Log marginal likelihood gained by it over no field.
+    field : (P, m) ndarray
+        Most likely weights of the field's modes, of strength 1.
+    """
+
+    strength: float
+    evidence: float
+    field: NDArray[np.float64]
+
+
+def field_beside(
     model: ForwardModel,
+    measured: NDArray[np.float64],
     space: DataSpace,
     start: Tissue,
     parameters: tuple[str, ...],
     outlines: Outlines,
-    values: NDArray[np.float64],
+    fit: GaussNewtonResult,
     field: Field,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return noise-scaled derivatives by region values and outlines (M, a), and by the field's modes (M, b)."""
+) -> FieldBeside:
+    """Return whether the light asks for a field beside regions that were fitted, how strong, and which one.
+
+    Parameters
+    ----------
+    model, measured, space, start, parameters
+        See `gauss_newton`.
+    outlines : Outlines
+    fit : GaussNewtonResult
+        Of the regions without a field; their values and outlines remain free in the linear model used here.
+    field : Field
+        Of strength 1.
+    """
     points = model.mesh.quadrature.points
     rows = [MAP_NAMES.index(name) for name in parameters]
+    P, R = fit.coefficients.shape
     maps = start.maps(len(points))
-    maps[rows] *= (outlines.at(points) @ values.T).T
-    R = values.shape[1]
+    maps[rows] *= (outlines.at(points) @ fit.coefficients.T).T
+    nodes = field.mesh_basis.at(points)
     by_value, by_number = _derivatives(
-        model, maps, parameters, start.values()[rows], outlines, field.mesh_basis.at(points), field.modes, values
+        model, maps, parameters, start.values()[rows], outlines, nodes, field.modes, fit.coefficients
     )
-    by_value = by_value.reshape(*by_value.shape[:2], len(rows), -1)
-    regions = by_value[..., :R].reshape(*by_value.shape[:2], -1)
-    by_mode = by_value[..., R:].reshape(*by_value.shape[:2], -1)
-    return space.whiten(np.concatenate([regions, by_number], axis=2)), space.whiten(by_mode)
+    by_value = by_value.reshape(*by_value.shape[:2], P, -1)
+    explained = np.concatenate([by_value[..., :R].reshape(*by_value.shape[:2], -1), by_number], axis=2)
+    by_mode = space.whiten(by_value[..., R:].reshape(*by_value.shape[:2], -1))
+    residual = space.whiten(measured - fit.predicted)
+    strength, evidence, weights = likely_field(residual, space.whiten(explained), by_mode)
+    return FieldBeside(strength, evidence, weights.reshape(P, -1))
 
 
 def _derivatives(
@@ -308,10 +349,12 @@ def _derivatives(
         ahead, behind = (outlines.with_numbers(outlines.numbers + sign * step).at(points) for sign in (1, -1))
         changes.append((ahead - behind) / (2 * outlines.step))
     basis = sparse.csr_array(sparse.hstack([outlines.at(points), nodes, *changes]))
-    _, J = model.measure_with_jacobian(maps, basis, parameters, at_quadrature=True)
+    transform = linalg.block_diag(np.eye(R), modes, np.eye(n * R)) if B else None
+    _, J = model.measure_with_jacobian(maps, basis, parameters, at_quadrature=True, transform=transform)
     J = J.real * scale[:, None]
-    by_value = np.concatenate([J[..., :R], J[..., R : R + B] @ modes], axis=3) if B else J[..., :R]
-    by_number = np.einsum("wcpnr,pr->wcn", J[..., R + B :].reshape(*J.shape[:3], n, R), values)
+    m = modes.shape[1]
+    by_value = J[..., : R + m]
+    by_number = np.einsum("wcpnr,pr->wcn", J[..., R + m :].reshape(*J.shape[:3], n, R), values)
     return by_value.reshape(*J.shape[:2], -1), by_number
 
 
@@ -322,4 +365,5 @@ def _inside_ellipse(shape: NDArray[np.float64], points_mm: NDArray[np.float64]) 
     bend = np.sinh(e) / e if e > 1e-9 else 1.0
     back = np.cosh(e) * np.eye(2) - bend * np.array([[e1, e2], [e2, -e1]])  # inverse of the stretch
     distance = np.linalg.norm((points_mm - [cx, cy]) @ back, axis=1)  # in units where the rim is at the radius
-    return np.asarray(1 / (1 + np.exp(np.clip((distance - np.exp(size)) / (EDGE_MM / 2), -60, 60))))
+    share = 1 / (1 + np.exp(np.clip((distance - np.exp(size)) / (EDGE_MM / 2), -60, 60)))
+    return np.where(share < _NO_SHARE, 0.0, np.where(share > 1 - _NO_SHARE, 1.0, share))

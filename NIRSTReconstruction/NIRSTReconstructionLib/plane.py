@@ -20,7 +20,7 @@ from scipy import ndimage
 OUT_OF_PLANE_WARNING_MM = 3.0
 """Root-mean-square distance of the fibers from their plane above which the result carries a warning."""
 MAX_PIXELS = 4_000_000
-_POINTS_AT_ONCE = 4096
+_POINTS_AT_ONCE = 1024
 
 _log = logging.getLogger(__name__)
 
@@ -296,8 +296,14 @@ def sample_volume(
     kji = volume.points_to_ijk(points_ras)[:, ::-1].T
     last = np.array(volume.shape)[:, None] - 1.0
     inside = ((kji >= -0.5) & (kji <= last + 0.5)).all(axis=0)
-    array = volume.array.astype(np.float64)
-    values = ndimage.map_coordinates(array, kji.clip(0, last), order=0 if nearest else 1, mode="nearest")
+    if not inside.any():
+        return np.full(inside.shape, outside)
+    kji = kji.clip(0, last)
+    first = np.floor(kji[:, inside].min(axis=1)).astype(int)  # only voxels around the points are converted
+    end = np.floor(kji[:, inside].max(axis=1)).astype(int) + 2
+    array = volume.array[tuple(slice(*ends) for ends in zip(first, end, strict=True))].astype(np.float64)
+    order = 0 if nearest else 1
+    values = ndimage.map_coordinates(array, kji - first[:, None], order=order, mode="nearest")
     return np.where(inside, values, outside)
 
 
@@ -519,18 +525,18 @@ def distance_to_polygon(points_mm: NDArray[Any], polygon: NDArray[np.float64]) -
     """Return how far points (n, 2) are from a closed polygon (m, 2), negative inside, mm."""
     points = np.atleast_2d(np.asarray(points_mm, dtype=np.float64))
     pieces = [points[n : n + _POINTS_AT_ONCE] for n in range(0, len(points), _POINTS_AT_ONCE)]
-    return np.concatenate([_signed_distance(piece[:, None], polygon[None]) for piece in pieces])
+    return np.concatenate([_signed_distance(*piece.T[:, :, None], polygon) for piece in pieces])
 
 
-def _signed_distance(points: NDArray[np.float64], start: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the distance (n,) of points (n, 1, 2) from the polygon with corners `start` (1, m, 2)."""
-    stop = np.roll(start, -1, axis=1)
-    edge = stop - start
-    along = (((points - start) * edge).sum(-1) / np.maximum((edge**2).sum(-1), 1e-30)).clip(0, 1)
-    distance = np.linalg.norm(start + along[..., None] * edge - points, axis=-1).min(axis=1)
-    (x, y), (x0, y0), (x1, y1) = (np.moveaxis(a, -1, 0) for a in (points, start, stop))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        crossed = ((y0 > y) != (y1 > y)) & (x < x0 + (y - y0) * (x1 - x0) / (y1 - y0))
+def _signed_distance(x: NDArray[np.float64], y: NDArray[np.float64], polygon: NDArray[np.float64]) -> NDArray[Any]:
+    """Return the distance (n,) of points x (n, 1), y (n, 1) from the polygon (m, 2), negative inside."""
+    (x0, y0), (x1, y1) = polygon.T, np.roll(polygon, -1, axis=0).T
+    dx, dy = x1 - x0, y1 - y0
+    from_x, from_y = x - x0, y - y0
+    along = ((from_x * dx + from_y * dy) / np.maximum(dx**2 + dy**2, 1e-30)).clip(0, 1)
+    distance = np.sqrt(((from_x - along * dx) ** 2 + (from_y - along * dy) ** 2).min(axis=1))
+    slope = dx / np.where(dy == 0, 1.0, dy)
+    crossed = ((y0 > y) != (y1 > y)) & (from_x < from_y * slope)
     return np.where(crossed.sum(axis=1) % 2 == 1, -distance, distance)
 
 

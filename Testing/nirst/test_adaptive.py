@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from NIRSTReconstructionLib.adaptive import bright_regions
 from NIRSTReconstructionLib.basis import MeshBasis, RegionBasis
-from NIRSTReconstructionLib.field import FIELD_STRENGTHS, field_evidence, smooth_field
+from NIRSTReconstructionLib.field import FIELD_STRENGTHS, likely_field, smooth_field
 from NIRSTReconstructionLib.meshing import circle_contour, fill_contour
 from NIRSTReconstructionLib.outlines import EllipseOutlines, ShiftedOutlines
 from NIRSTReconstructionLib.plane import Plane, plane_from_normal, slice_grid
@@ -66,16 +66,18 @@ def test_a_segmentation_beside_the_lesion_is_moved_to_it(disc, light):
     np.testing.assert_allclose(ratio(disc, result), TRUE_RATIO, rtol=0.06)
 
 
-def test_field_strength_is_that_of_the_texture():
-    """Residuals drawn from the model itself: the most likely strength is the true one or its neighbor."""
+def test_field_is_that_of_the_texture():
+    """Residuals drawn from the model itself: the likeliest strength is the true one or its neighbor, the field near."""
     rng = np.random.default_rng(0)
     explained, by_mode = rng.standard_normal((400, 4)), 8 * rng.standard_normal((400, 60))
     for strength in (0.05, 0.2, 0.45):
-        residual = by_mode @ (strength * rng.standard_normal(60)) + rng.standard_normal(400)
-        evidence = field_evidence(residual + explained @ [3.0, -2.0, 1.0, 5.0], explained, by_mode)
-        assert abs(int(evidence.argmax()) - FIELD_STRENGTHS.index(strength)) <= 1
-        assert evidence.max() > 6
-    assert field_evidence(rng.standard_normal(400), explained, by_mode).max() < 3
+        truth = strength * rng.standard_normal(60)
+        residual = by_mode @ truth + rng.standard_normal(400)
+        likely, evidence, weights = likely_field(residual + explained @ [3.0, -2.0, 1.0, 5.0], explained, by_mode)
+        assert abs(FIELD_STRENGTHS.index(likely) - FIELD_STRENGTHS.index(strength)) <= 1
+        assert evidence > 6
+        np.testing.assert_allclose(weights, truth, atol=0.035)
+    assert likely_field(rng.standard_normal(400), explained, by_mode)[1] < 3
 
 
 def test_evidence_is_the_difference_of_gaussian_log_densities():
@@ -83,11 +85,11 @@ def test_evidence_is_the_difference_of_gaussian_log_densities():
 
     rng = np.random.default_rng(1)
     G, r = rng.standard_normal((30, 5)), 2 * rng.standard_normal(30)
-    evidence = field_evidence(r, np.zeros((30, 0)), G)
     without = multivariate_normal(np.zeros(30), np.eye(30)).logpdf(r)
-    for n, s in enumerate(FIELD_STRENGTHS):
-        with_field = multivariate_normal(np.zeros(30), np.eye(30) + s**2 * G @ G.T).logpdf(r)
-        assert evidence[n] == pytest.approx(with_field - without, rel=1e-6)
+    with_field = [multivariate_normal(np.zeros(30), np.eye(30) + s**2 * G @ G.T).logpdf(r) for s in FIELD_STRENGTHS]
+    strength, evidence, _ = likely_field(r, np.zeros((30, 0)), G)
+    assert strength == FIELD_STRENGTHS[int(np.argmax(with_field))]
+    assert evidence == pytest.approx(max(with_field) - without, rel=1e-6)
 
 
 def test_field_has_unit_variance_and_its_lengths():
