@@ -38,6 +38,11 @@ NOT_BUNDLED = APPLICATION | {
     "pandas",
     "h5py",
     "dask",
+    "distributed",
+    "lifelines",
+    "pyarrow",
+    "highdicom",
+    "pydicom",
     "jinja2",
     "safetensors",
 }

@@ -9,7 +9,7 @@ from typing import Any
 from BreastBiomarkersLib import command_line
 from BreastBiomarkersLib.progress import Progress, portion
 
-from RadiomicsPanelLib import cohort_cli, habitats_cli, maps_cli, pyradiomics_cli, reporting_cli
+from RadiomicsPanelLib import cohort_cli, dicom_cli, habitats_cli, maps_cli, pyradiomics_cli, reporting_cli
 from RadiomicsPanelLib.case_options import add_case_options, cases_of
 from RadiomicsPanelLib.catalog import FAMILIES
 from RadiomicsPanelLib.extract import extract_all
@@ -56,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     pyradiomics_cli.add_commands(commands)
     cohort_cli.add_commands(commands)
     reporting_cli.add_commands(commands)
+    dicom_cli.add_commands(commands)
     return parser
 
 
