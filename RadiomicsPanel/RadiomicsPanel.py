@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import pathlib
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-import qt
 import slicer
 from BreastBiomarkersLib.errors import InputError
-from BreastBiomarkersLib.inslicer.panel import ModulePanel, showing_errors, suggested_volume
+from BreastBiomarkersLib.inslicer.panel import ModulePanel, suggested_volume
 from BreastBiomarkersLib.progress import ignore_progress, portion
-from RadiomicsPanelLib.settings import PRESETS, Settings, read_settings
+from RadiomicsPanelLib.settings import PRESETS
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLTableNode
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.parameterNodeWrapper import parameterNodeWrapper
+from slicer.parameterNodeWrapper import Decimals, SingleStep, WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
     ScriptedLoadableModuleTest,
-)
-
-SEGMENT_EVENTS = (
-    slicer.vtkSegmentation.SegmentAdded,
-    slicer.vtkSegmentation.SegmentRemoved,
-    slicer.vtkSegmentation.SegmentModified,
 )
 
 
@@ -51,8 +44,56 @@ class RadiomicsPanel(ScriptedLoadableModule):
         )
 
 
-PresetName = Enum("PresetName", {name.replace("-", "_").upper(): name for name in (*PRESETS, "from-file")})
-"""The presets, and a settings file."""
+class _Preset(Enum):
+    def label(self):
+        """Return the preset's name for people."""
+        return {
+            "mr": _("MR"),
+            "ct": _("CT"),
+            "pet": _("PET (SUV)"),
+            "dce-adc": _("DCE and ADC maps"),
+            "ibsi-phantom": _("IBSI digital phantom"),
+            "pyradiomics": _("As published (pyradiomics)"),
+            "from-file": _("From a file"),
+        }.get(self.value) or _("IBSI configuration {letter}").format(letter=self.value[-1].upper())
+
+
+PresetName = _Preset(
+    "PresetName", {name.replace("-", "_").upper(): name for name in (*PRESETS, "pyradiomics", "from-file")}
+)
+"""The presets, the way back to studies made with pyradiomics, and a settings file."""
+
+
+class MapAggregation(Enum):
+    """Of RadiomicsPanelLib.maps.MAP_AGGREGATIONS."""
+
+    CUBE_AVERAGED = "3D_avg"
+    CUBE_MERGED = "3D_comb"
+    SQUARE_AVERAGED = "2D_avg"
+    SQUARE_MERGED = "2D_comb"
+
+    def label(self):
+        return {
+            "3D_avg": _("3-D, directions averaged"),
+            "3D_comb": _("3-D, directions merged"),
+            "2D_avg": _("2-D, directions averaged"),
+            "2D_comb": _("2-D, directions merged"),
+        }[self.value]
+
+
+class HabitatMethod(Enum):
+    LIMITS = "thresholds"
+    MODEL = "model"
+    KMEANS = "kmeans"
+    MIXTURE = "gmm"
+
+    def label(self):
+        return {
+            "thresholds": _("Fixed limits"),
+            "model": _("Model of a cohort"),
+            "kmeans": _("k-means on this case"),
+            "gmm": _("Gaussian mixture on this case"),
+        }[self.value]
 
 
 @parameterNodeWrapper
@@ -65,8 +106,23 @@ class RadiomicsPanelParameterNode:
     preset: PresetName = PresetName.MR
     settingsFile: pathlib.Path
     excludedFamilies: list[str]
+    edits: str  # of the preset's numbers; see RadiomicsPanelLib.inslicer.edited_settings
     table: vtkMRMLTableNode
+    rowPerSegment: bool
+    autoUpdate: bool
     longForm: bool = True
+    allSettings: bool
+    mapFeatures: list[str]
+    mapRadius: Annotated[int, WithinRange(1, 4)] = 1  # voxels
+    mapAggregation: MapAggregation = MapAggregation.CUBE_AVERAGED
+    mapOnImageGrid: bool
+    habitatMethod: HabitatMethod = HabitatMethod.LIMITS
+    habitatChannels: list[vtkMRMLScalarVolumeNode]
+    habitatLimits: list[float]  # in the order of the channels
+    habitatCount: Annotated[int, WithinRange(1, 16)] = 1  # 1: by silhouette and stability
+    habitatSmoothing: Annotated[float, WithinRange(0.0, 10.0), SingleStep(0.5), Decimals(1)] = 1.0  # voxels
+    habitatSegmentation: vtkMRMLSegmentationNode
+    habitatTable: vtkMRMLTableNode
 
 
 class RadiomicsPanelWidget(ModulePanel):
@@ -80,17 +136,12 @@ class RadiomicsPanelWidget(ModulePanel):
         self.pages = makePages(self)
         self.ui = slicer.util.childWidgetVariables(top)  # with those of the pages
         self._sections = [self.ui.presetWidget, *slicer.util.findChildren(top, className="ctkCollapsibleButton")]
+        tabs = self.ui.pagesTabWidget
+        self._tabs = [(tabs.widget(n), tabs.tabText(n), tabs.tabToolTip(n)) for n in range(tabs.count)]
         for page in self.pages:
             page.setup()
-        self._done = None
-        for name, title in self.logic.families().items():
-            item = qt.QListWidgetItem(title)
-            item.setData(qt.Qt.UserRole, name)
-            item.setCheckState(qt.Qt.Checked)
-            self.ui.familiesListWidget.addItem(item)
-        self.ui.familiesListWidget.connect("itemChanged(QListWidgetItem*)", self.onFamilyChecked)
-        self.ui.segmentsTable.connect("selectionChanged(QItemSelection,QItemSelection)", self.onSegmentsSelected)
-        self.ui.exportButton.connect("clicked()", self.onExport)
+        tabs.connect("currentChanged(int)", lambda index: self.refresh())
+        self.ui.resetSettingsButton.connect("clicked()", self.onResetSettings)
         self.bind()
 
     def lock(self, running):
@@ -121,10 +172,7 @@ class RadiomicsPanelWidget(ModulePanel):
             page.defaults()
 
     def watched(self):
-        p = self.parameters
-        segments = [(p.segmentation.GetSegmentation(), event) for event in SEGMENT_EVENTS] if p.segmentation else []
-        ofPages = [one for page in self.pages for one in page.watched()]
-        return [(p.image, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent), *segments, *ofPages]
+        return [one for page in self.pages for one in page.watched()]
 
     def problem(self):
         p = self.parameters
@@ -132,45 +180,74 @@ class RadiomicsPanelWidget(ModulePanel):
             return _("Another run has not ended yet.")
         try:
             self.logic.chosenSegments(p.segmentation, self.chosenIds())
-            self.settings()
+            self.anySettings()
         except InputError as error:
             return str(error)
         if p.image is None:
             return _("Choose an image.")
-        if len(p.excludedFamilies) == len(self.logic.families()):
-            return _("Check at least one family of features.")
-        return ""
+        return "" if self.families() else _("Check at least one family of features.")
 
     def update(self):
-        p = self.parameters
-        table = self.ui.segmentsTable
-        wasBlocked = table.blockSignals(True)
-        if table.segmentationNode() is not p.segmentation:
-            table.setSegmentationNode(p.segmentation)
-        if tuple(table.selectedSegmentIDs()) != tuple(p.segmentIds):
-            table.setSelectedSegmentIDs(self.chosenIds() or [])
-        table.blockSignals(wasBlocked)
-        families = self.ui.familiesListWidget
-        wasBlocked = families.blockSignals(True)
-        for row in range(families.count):
-            item = families.item(row)
-            excluded = item.data(qt.Qt.UserRole) in p.excludedFamilies
-            item.setCheckState(qt.Qt.Unchecked if excluded else qt.Qt.Checked)
-        families.blockSignals(wasBlocked)
-        self.ui.settingsPathLineEdit.enabled = p.preset is PresetName.FROM_FILE
+        self.showTabs()
+        ui = self.ui
         try:
-            self.ui.settingsSummaryLabel.text = describeSettings(self.settings())
+            ui.settingsSummaryLabel.text = self.logic.describeSettings(self.anySettings())
+            edited = self.logic.editedNames(self.baseSettings(), self.parameters.edits)
         except InputError as error:
-            self.ui.settingsSummaryLabel.text = str(error)
-        if self.ui.resultTableView.mrmlTableNode() is not p.table:
-            self.ui.resultTableView.setMRMLTableNode(p.table)
-        self.ui.exportButton.enabled = self._done is not None
+            ui.settingsSummaryLabel.text, edited = str(error), []
+        ui.editedLabel.text = _("edited: {names}").format(names=", ".join(edited)) if edited else ""
+        ui.resetSettingsButton.setVisible(bool(edited))
+        ui.settingsFileWidget.setVisible(self.parameters.allSettings or self.parameters.preset is PresetName.FROM_FILE)
         for page in self.pages:
             page.update()
 
-    def settings(self):
+    def showTabs(self):
+        """Show all pages, or the two that simple use needs; the button Apply belongs to the first four."""
+        tabs, simple = self.ui.pagesTabWidget, not self.parameters.allSettings
+        wanted = [tab for tab in self._tabs if not simple or tab[0].name in ("dataPage", "resultsPage")]
+        if [tabs.tabText(n) for n in range(tabs.count)] != [text for _page, text, _tip in wanted]:
+            current, wasBlocked = self.currentPage(), tabs.blockSignals(True)
+            while tabs.count:
+                tabs.removeTab(0)
+            for n, (page, text, tip) in enumerate(wanted):
+                tabs.insertTab(n, page, text)
+                tabs.setTabToolTip(n, tip)
+            self.showPage(current)
+            tabs.blockSignals(wasBlocked)
+        own = self.currentPage() not in ("mapsPage", "cohortPage")
+        for widget in (self.ui.applyButton, self.ui.resultLabel):
+            widget.setVisible(own)
+
+    def currentPage(self):
+        """Return the name of the page in front."""
+        return self.ui.pagesTabWidget.currentWidget().name
+
+    def showPage(self, name):
+        """Bring a page to the front; a page that is not there in simple use leaves the first one in front."""
+        tabs = self.ui.pagesTabWidget
+        names = [tabs.widget(n).name for n in range(tabs.count)]
+        tabs.currentIndex = names.index(name) if name in names else 0
+
+    def baseSettings(self):
+        """Return the settings of the preset or file, without edits."""
         p = self.parameters
-        return self.logic.settings(str(p.settingsFile) if p.preset is PresetName.FROM_FILE else p.preset.value)
+        return self.logic.anySettings(str(p.settingsFile) if p.preset is PresetName.FROM_FILE else p.preset.value)
+
+    def anySettings(self):
+        """Return the chosen settings with the user's edits; for the preset "as published", pyradiomics' parameters."""
+        return self.logic.withEdits(self.baseSettings(), self.parameters.edits)
+
+    def settings(self):
+        """Return the same, where only our own settings will do."""
+        return self.logic.settings(self.anySettings())
+
+    def edit(self, settings):
+        """Keep what differs from the preset or file."""
+        self.parameters.edits = self.logic.edits(self.baseSettings(), settings)
+
+    def onResetSettings(self):
+        if self.parameters is not None:
+            self.parameters.edits = ""
 
     def chosenIds(self):
         """Return the chosen segments that still exist, or None for all."""
@@ -179,86 +256,75 @@ class RadiomicsPanelWidget(ModulePanel):
             return None
         return [name for name in p.segmentIds if p.segmentation.GetSegmentation().GetSegment(name)] or None
 
+    def families(self):
+        """Return the names of the checked families."""
+        return [name for name in self.logic.families() if name not in self.parameters.excludedFamilies]
+
     def apply(self):
         p = self.parameters
-        families = [name for name in self.logic.families() if name not in p.excludedFamilies]
-        inputs = (p.image, p.segmentation, self.chosenIds(), self.settings(), families, p.table)
+        inputs = (p.image, p.segmentation, self.chosenIds(), self.anySettings(), self.families(), p.table)
         done = self.run(
-            lambda progress: self.logic.extract(*inputs, progress=progress), _("The features were not computed.")
+            lambda progress: self.logic.extract(*inputs, progress=progress, rowPerSegment=p.rowPerSegment),
+            _("The features were not computed."),
         )
         if done is None:
             return
-        self._done = done
-        self.ui.resultLabel.text = describeResult(done)
+        self.ui.resultLabel.text = describeResult(done.extractions)
         p.table = done.tableNode
         self.refresh()
-
-    def onSegmentsSelected(self, selected=None, deselected=None):
-        if self.parameters is not None:
-            self.parameters.segmentIds = list(self.ui.segmentsTable.selectedSegmentIDs())
-
-    def onFamilyChecked(self, item):
-        if self.parameters is not None:
-            items = [self.ui.familiesListWidget.item(row) for row in range(self.ui.familiesListWidget.count)]
-            self.parameters.excludedFamilies = [
-                item.data(qt.Qt.UserRole) for item in items if item.checkState() == qt.Qt.Unchecked
-            ]
-
-    def onExport(self):
-        with showing_errors(_("The values were not exported.")):
-            path = self.logic.export(self._done, self.ui.exportPathLineEdit.currentPath, self.parameters.longForm)
-            slicer.util.showStatusMessage(_("Exported to {path}").format(path=path), 5000)
+        self.showPage("resultsPage")
 
     def forget(self):
         for page in self.pages:
             if page.job is not None:
                 page.job.cancel()
             page.forget()
-        self._done = None
+        self.logic.forget()
         self.ui.resultLabel.text = ""
 
 
 def makePages(panel):
     """Return the pages whose files are in RadiomicsPanelLib.inslicer."""
     from RadiomicsPanelLib.inslicer.cohort_page import CohortPage
+    from RadiomicsPanelLib.inslicer.data_page import DataPage
+    from RadiomicsPanelLib.inslicer.features_page import FeaturesPage
+    from RadiomicsPanelLib.inslicer.habitats_page import HabitatsPage
     from RadiomicsPanelLib.inslicer.maps_page import MapsPage
+    from RadiomicsPanelLib.inslicer.preparation_page import PreparationPage
+    from RadiomicsPanelLib.inslicer.results_page import ResultsPage
+    from RadiomicsPanelLib.inslicer.statistics_page import StatisticsPage
 
-    return [MapsPage(panel, panel.ui.mapsPage), CohortPage(panel, panel.ui.cohortPage)]
-
-
-def describeSettings(settings):
-    """Return the settings in words, with their reason."""
-    grid = _("source voxels")
-    if settings.spacing_kji_mm is not None:
-        sizes = [_("source") if size is None else f"{size:g}" for size in settings.spacing_kji_mm[::-1]]
-        grid = _("{sizes} mm, {interpolation}").format(sizes=" x ".join(sizes), interpolation=settings.interpolation)
-    limits = [f"{limit:g}" if limit is not None else "-" for limit in (settings.lower, settings.upper)]
-    parts = [_("Voxels: {grid}.").format(grid=grid)]
-    if limits != ["-", "-"]:
-        parts.append(_("Range: {lower} to {upper}.").format(lower=limits[0], upper=limits[1]))
-    if settings.outlier_sigma is not None:
-        parts.append(_("Outliers beyond {sigma:g} standard deviations left out.").format(sigma=settings.outlier_sigma))
-    bins = {
-        "bin_width": _("Bins of {width} {unit}.").format(width=settings.bin_width, unit=settings.intensity_unit),
-        "bin_count": _("{count} bins.").format(count=settings.bin_count),
-        "none": _("Intensities are gray levels."),
-    }
-    return " ".join([*parts, bins[settings.discretization], settings.reason])
+    own = [
+        kind(panel, getattr(panel.ui, f"{name}Page"))
+        for name, kind in {
+            "data": DataPage,
+            "preparation": PreparationPage,
+            "features": FeaturesPage,
+            "results": ResultsPage,
+        }.items()
+    ]
+    places = {MapsPage: "maps", HabitatsPage: "maps", CohortPage: "cohort", StatisticsPage: "cohort"}
+    return own + [kind(panel, getattr(panel.ui, f"{place}Page")) for kind, place in places.items()]
 
 
-def describeResult(done):
+def describeResult(extractions):
     """Return what the user should know about a finished run."""
     lines = []
-    for extraction in done.extractions:
+    for extraction in extractions:
         values = [value.value for value in extraction.values]
-        line = _("{segment}: {count} values, {missing} not applicable; {volume:.2f} ml, {levels} gray levels.").format(
-            segment=extraction.segment,
+        filtered = "" if extraction.filter == "original" else f", {extraction.filter}"
+        line = _("{segment}: {count} values, {missing} not applicable").format(
+            segment=f"{extraction.segment}{filtered}",
             count=sum(value is not None for value in values),
             missing=sum(value is None for value in values),
-            volume=extraction.preparation["morphological_volume_mm3"] / 1000,
-            levels=extraction.preparation["level_count"],
         )
-        lines.append(" ".join([line, *extraction.preparation["notes"]]))
+        if "level_count" in extraction.preparation:
+            line += _("; {volume:.2f} ml, {levels} gray levels").format(
+                volume=extraction.preparation["morphological_volume_mm3"] / 1000,
+                levels=extraction.preparation["level_count"],
+            )
+        notes = extraction.preparation["notes"]
+        lines.append(f"{line}; {'; '.join(notes)}." if notes else f"{line}.")
     return "\n".join(lines)
 
 
@@ -281,8 +347,24 @@ class Extracted(NamedTuple):
 class RadiomicsPanelLogic(ScriptedLoadableModuleLogic):
     """The verbs, for the panel, the Python console and other modules; all raise InputError on bad input."""
 
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleLogic.__init__(self, parent)
+        self._reader = None  # RadiomicsPanelLib.inslicer.sources.SourceReader, made when needed
+
     def getParameterNode(self):
         return RadiomicsPanelParameterNode(super().getParameterNode())
+
+    def forget(self):
+        """Drop what is kept from the scene: it is being closed."""
+        self._reader = None
+
+    def reader(self):
+        """Return what reads images and segments, once per change."""
+        from RadiomicsPanelLib.inslicer.sources import SourceReader
+
+        if self._reader is None:
+            self._reader = SourceReader()
+        return self._reader
 
     def families(self):
         """Return name -> title of the feature families."""
@@ -290,9 +372,48 @@ class RadiomicsPanelLogic(ScriptedLoadableModuleLogic):
 
         return {family.name: family.title for family in FAMILIES}
 
+    def anySettings(self, presetOrFile):
+        """Return settings from a preset's name, a settings file or themselves; "pyradiomics" and .yaml give its own."""
+        from RadiomicsPanelLib.inslicer.edited_settings import find_settings
+
+        return find_settings(presetOrFile)
+
     def settings(self, presetOrFile):
-        """Return settings from a preset's name, a settings file or Settings."""
-        return presetOrFile if isinstance(presetOrFile, Settings) else read_settings(presetOrFile)
+        """Return the same, refusing those of pyradiomics."""
+        found = self.anySettings(presetOrFile)
+        if not hasattr(found, "discretization"):
+            raise InputError("The preset 'as published' computes tables only. Choose another preset.")
+        return found
+
+    def withEdits(self, settings, edits):
+        """Return settings with edits, which are the text that `edits` gave."""
+        from RadiomicsPanelLib.inslicer.edited_settings import with_edits
+
+        return with_edits(settings, edits)
+
+    def edits(self, base, settings):
+        """Return as text what was changed in settings."""
+        from RadiomicsPanelLib.inslicer.edited_settings import edits_to_text
+
+        return edits_to_text(base, settings)
+
+    def editedNames(self, base, edits):
+        """Return the names of the settings that were changed."""
+        from RadiomicsPanelLib.inslicer.edited_settings import edited_names
+
+        return edited_names(base, edits)
+
+    def saveSettings(self, settings, path):
+        """Write settings as .json, those of pyradiomics as its parameter file (.yaml)."""
+        from RadiomicsPanelLib.inslicer.edited_settings import save_settings
+
+        save_settings(settings, path)
+
+    def describeSettings(self, settings):
+        """Return the settings in words, with their reason."""
+        from RadiomicsPanelLib.inslicer.wording import describe_settings
+
+        return describe_settings(settings)
 
     def chosenSegments(self, segmentationNode, segmentIds=None):
         """Return id -> name of the segments to measure: the given ones, or all."""
@@ -307,6 +428,49 @@ class RadiomicsPanelLogic(ScriptedLoadableModuleLogic):
             raise InputError(f"'{segmentationNode.GetName()}' has no segment '{gone[0]}'. Select a segment again.")
         return {segmentId: segmentation.GetSegment(segmentId).GetName() for segmentId in ids}
 
+    def cases(self, volumeNode, segmentationNode, segmentIds):
+        """Return copies of an image and its segments, for `preview` and `compute`, which touch no node."""
+        from BreastBiomarkersLib.inslicer.nodes import grid_from_node
+
+        grid_from_node(volumeNode)
+        return [self.reader().case(volumeNode, segmentationNode, segmentId) for segmentId in segmentIds]
+
+    def describePlaces(self, volumeNode, segmentationNode, segmentIds):
+        """Return a line for each segment that does not keep its volume on the image's grid."""
+        from RadiomicsPanelLib.inslicer.sources import describe_place
+
+        cases = self.cases(volumeNode, segmentationNode, segmentIds)
+        lines = [describe_place(c, segmentationNode, i) for c, i in zip(cases, segmentIds, strict=True)]
+        return [line for line in lines if line]
+
+    def preview(self, case, settings):
+        """Return gray levels, volumes and warnings that settings would give; touches no node."""
+        from RadiomicsPanelLib.published import preview_published
+        from RadiomicsPanelLib.roi import preview_levels
+
+        return (preview_levels if hasattr(settings, "discretization") else preview_published)(case, settings)
+
+    def compute(self, cases, settings, families=None, progress=ignore_progress):
+        """Return the features of cases; touches no node."""
+        from RadiomicsPanelLib.extract import extract_all
+        from RadiomicsPanelLib.published import extract_published
+
+        if not hasattr(settings, "discretization"):
+            return extract_published(cases, settings, progress)
+        return extract_all(cases, settings, progress, families)
+
+    def write(
+        self, extractions, volumeNode, segmentationNode, segmentIds, settings, tableNode=None, rowPerSegment=False
+    ):
+        """Return a table node with features and where they come from; `segmentIds` are those of the cases."""
+        from RadiomicsPanelLib.inslicer.edited_settings import settings_record
+        from RadiomicsPanelLib.inslicer.feature_table import feature_table
+
+        each = len(extractions) // len(segmentIds)
+        ids = [segmentId for segmentId in segmentIds for _n in range(each)]
+        sources = (volumeNode, segmentationNode, ids)
+        return feature_table(extractions, sources, tableNode, rowPerSegment, settings_record(settings))
+
     def extract(
         self,
         volumeNode,
@@ -316,55 +480,136 @@ class RadiomicsPanelLogic(ScriptedLoadableModuleLogic):
         families=None,
         tableNode=None,
         progress=ignore_progress,
+        rowPerSegment=False,
     ):
-        """Measure segments of an image; the table has a row per feature and a column per segment."""
-        from BreastBiomarkersLib.inslicer.nodes import mask_from_segment, require_in_scene, volume_from_node
-        from RadiomicsPanelLib.extract import extract_all
-        from RadiomicsPanelLib.roi import Case
+        """Measure segments of an image; the table has a row per feature and a column per segment, or the other way."""
+        from BreastBiomarkersLib.inslicer.nodes import require_in_scene
 
         segments = self.chosenSegments(segmentationNode, segmentIds)
-        image = volume_from_node(volumeNode)
+        chosen = self.anySettings(settings)
         progress(0.0, _("Reading the segments"))
-        cases = [
-            Case(image, mask_from_segment(segmentationNode, segmentId, volumeNode), image.name, name)
-            for segmentId, name in segments.items()
-        ]
-        extractions = extract_all(cases, self.settings(settings), portion(progress, 0.05, 1.0), families)
+        cases = self.cases(volumeNode, segmentationNode, list(segments))
+        extractions = self.compute(cases, chosen, families, portion(progress, 0.05, 1.0))
         require_in_scene(volumeNode, segmentationNode, *([] if tableNode is None else [tableNode]))
-        return Extracted(self._show(extractions, tableNode, f"{image.name} radiomics"), extractions)
+        where = (volumeNode, segmentationNode, list(segments))
+        return Extracted(self.write(extractions, *where, chosen, tableNode, rowPerSegment), extractions)
 
-    def export(self, done, path, longForm=True):
-        """Write values as CSV with their provenance beside it and return the path."""
-        from RadiomicsPanelLib.table import write_table
+    def changes(self, tableNode):
+        """Return work for a thread: what differs from what a table was computed from."""
+        return self.reader().changes(tableNode)
 
-        if not str(path).strip():
-            raise InputError("Choose a CSV file to write to.")
-        path = pathlib.Path(path)
-        write_table(done.extractions, path if path.suffix else path.with_suffix(".csv"), longForm)
-        return path
+    def describeTable(self, tableNode):
+        """Return where the values of a table come from, in words."""
+        from RadiomicsPanelLib.inslicer.feature_table import extractions_of, record_of
+        from RadiomicsPanelLib.inslicer.wording import describe_record
 
-    def _show(self, extractions, tableNode, name):
-        from BreastBiomarkersLib.inslicer.nodes import table_to_node
+        return describe_record(record_of(tableNode)) + "\n" + describeResult(extractions_of(tableNode))
 
-        first = extractions[0].values
-        columns = {
-            "Family": [v.feature.family for v in first],
-            "Feature": [v.feature.name.replace("_", " ") for v in first],
-            "Aggregation": [v.aggregation for v in first],
-        }
-        found = [{v.column: v for v in extraction.values} for extraction in extractions]
-        for extraction, values in zip(extractions, found, strict=True):
-            filtered = extraction.filter != "original"  # without the shape, which the first extraction has
-            title = f"{extraction.segment}, {extraction.filter}" if filtered else extraction.segment
-            while title in columns:  # segment names need not be unique
-                title += " (2)"
-            columns[title] = [values[v.column].value if v.column in values else None for v in first]
-        columns["Unit"] = [v.unit for v in first]
-        columns["IBSI code"] = [v.feature.ibsi for v in first]
-        columns["Category"] = [v.feature.category for v in first]
-        notes = [[values[v.column].note for values in found if v.column in values] for v in first]
-        columns["Note"] = [next((note for note in of_row if note), "") for of_row in notes]
-        return table_to_node(columns, tableNode, name)
+    def export(self, tableNode, path, longForm=True):
+        """Write a table as CSV or Parquet with its provenance beside it and return the path."""
+        from RadiomicsPanelLib.inslicer.feature_table import export_table
+        from RadiomicsPanelLib.inslicer.packages import ensure_packages
+
+        if str(path).lower().endswith(".parquet"):
+            ensure_packages("pyarrow")
+        return export_table(tableNode, path, longForm)
+
+    def methods(self, tableNode):
+        """Return a paragraph for a paper's methods section."""
+        from RadiomicsPanelLib.inslicer.feature_table import record_of
+        from RadiomicsPanelLib.reporting import describe_methods
+
+        return describe_methods(record_of(tableNode))
+
+    def report(self, tableNode, folder):
+        """Write the methods paragraph and the rows of CLEAR and METRICS into a folder; return the files by name."""
+        from RadiomicsPanelLib.inslicer.feature_table import record_of
+        from RadiomicsPanelLib.reporting import write_report
+
+        return write_report(record_of(tableNode), folder)
+
+    def exportDicom(self, tableNode, segmentsPath, path):
+        """Write a table as DICOM structured report, measured in a DICOM SEG or RTSTRUCT file; return the path."""
+        from RadiomicsPanelLib.inslicer.dicom_report import write_table_report
+        from RadiomicsPanelLib.inslicer.packages import ensure_packages
+
+        ensure_packages("highdicom")
+        return write_table_report(tableNode, segmentsPath, path)
+
+    def plotValues(self, extractions, x, y=-1):
+        """Return name, value of feature number x and of number y (0 without one) of each segment that has both."""
+        from RadiomicsPanelLib.inslicer.charts import plot_values
+
+        return plot_values(extractions, x, y)
+
+    def chart(self, tableNode, x, y=-1):
+        """Return a plot chart node of a feature in all segments, or of one against another, and show it."""
+        from RadiomicsPanelLib.inslicer.charts import make_chart
+
+        return make_chart(tableNode, x, y)
+
+    def compareWithPyradiomics(
+        self, volumeNode, segmentationNode, segmentIds=None, settings="pyradiomics", progress=ignore_progress
+    ):
+        """Return a table node with our values beside those of an installed pyradiomics, same image, same settings."""
+        from RadiomicsPanelLib.inslicer.comparing import comparison_table
+
+        chosen = self.anySettings(settings)
+        parameters = self.anySettings("pyradiomics") if hasattr(chosen, "discretization") else chosen
+        segments = self.chosenSegments(segmentationNode, segmentIds)
+        return comparison_table(self.cases(volumeNode, segmentationNode, list(segments)), parameters, progress)
+
+    def maps(
+        self,
+        volumeNode,
+        segmentationNode,
+        segmentIds=None,
+        features=("glcm_contrast",),
+        settings="mr",
+        radius=1,
+        aggregation="3D_avg",
+        onImageGrid=False,
+        progress=ignore_progress,
+    ):
+        """Map features or families around each voxel of the segments; maps of an earlier run are updated."""
+        from RadiomicsPanelLib.inslicer.mapping import make_maps
+
+        segments = self.chosenSegments(segmentationNode, segmentIds)
+        kernel = (radius, aggregation, onImageGrid)
+        return make_maps(
+            volumeNode, segmentationNode, segments, features, self.settings(settings), *kernel, progress=progress
+        )
+
+    def habitats(
+        self,
+        volumeNode,
+        segmentationNode,
+        segmentIds=None,
+        channelNodes=None,
+        settings="mr",
+        how="kmeans",
+        count=None,
+        smoothing=1.0,
+        seed=0,
+        outputNode=None,
+        tableNode=None,
+        progress=ignore_progress,
+    ):
+        """Divide segments by the values of volumes: by limits (a list), a model (or its file), "kmeans" or "gmm"."""
+        from RadiomicsPanelLib.habitats import read_model
+        from RadiomicsPanelLib.inslicer.dividing import make_habitats
+
+        segments = self.chosenSegments(segmentationNode, segmentIds)
+        if isinstance(how, pathlib.Path) or str(how).endswith(".json"):
+            how = read_model(how)
+        inputs = (volumeNode, segmentationNode, segments, channelNodes or [volumeNode], self.settings(settings))
+        return make_habitats(*inputs, how, count, smoothing, seed, outputNode, tableNode, progress)
+
+    def extractCohort(self, manifest, output, settings="mr", families=None, scheduler=None, progress=ignore_progress):
+        """Measure the cases of a manifest into a folder; see RadiomicsPanelLib.cohort.extract_cohort."""
+        from RadiomicsPanelLib.cohort import extract_cohort
+
+        return extract_cohort(manifest, self.settings(settings), output, scheduler, progress, families, workers=1)
 
 
 class RadiomicsPanelTest(ScriptedLoadableModuleTest):

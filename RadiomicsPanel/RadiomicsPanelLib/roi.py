@@ -122,8 +122,8 @@ class LevelPreview(NamedTuple):
     Attributes
     ----------
     level_count, occupied_levels, voxel_count : int
-    volume_mm3 : float
-        Of the morphological mask, by counting voxels.
+    source_volume_mm3, volume_mm3 : float
+        Of the morphological mask before and after resampling, by counting voxels.
     edges : (level_count + 1,) ndarray, intensity
         Bin edges; empty if the levels would be refused.
     counts : (level_count,) ndarray of int
@@ -134,6 +134,7 @@ class LevelPreview(NamedTuple):
     level_count: int
     occupied_levels: int
     voxel_count: int
+    source_volume_mm3: float
     volume_mm3: float
     edges: NDArray[np.float64]
     counts: NDArray[np.int64]
@@ -242,17 +243,17 @@ def preview_levels(case: Case, settings: Settings) -> LevelPreview:
     prepared = _prepare(case, settings)
     intensities = prepared.image.array[prepared.intensity_mask]
     bins = choose_bins(intensities, settings, case.title)
-    volume = int(prepared.morphological_mask.sum()) * prepared.image.voxel_volume_mm3
+    volumes = prepared.record["source_volume_mm3"], prepared.record["morphological_volume_mm3"]
     if bins.level_count > MAX_LEVELS:
         warning = _too_many_levels(case, settings, intensities, bins.level_count)
         return LevelPreview(
-            bins.level_count, 0, len(intensities), volume, np.zeros(0), np.zeros(0, np.int64), (warning,)
+            bins.level_count, 0, len(intensities), *volumes, np.zeros(0), np.zeros(0, np.int64), (warning,)
         )
     counts = np.bincount(discretize(intensities, bins), minlength=bins.level_count + 1)[1:]
     edges = bins.origin + bins.width * np.arange(bins.level_count + 1.0)
     warnings = tuple(prepared.notes + _level_warnings(bins.level_count, len(intensities)))
     return LevelPreview(
-        bins.level_count, int(np.count_nonzero(counts)), len(intensities), volume, edges, counts, warnings
+        bins.level_count, int(np.count_nonzero(counts)), len(intensities), *volumes, edges, counts, warnings
     )
 
 

@@ -42,6 +42,13 @@ def make_exam(transformed=False):
     return volume, segmentation
 
 
+def family_items(widget):
+    """Return the items of the families; those with features of several categories have several."""
+    tree = widget.ui.featuresTree
+    tops = [tree.topLevelItem(n) for n in range(tree.topLevelItemCount)]
+    return [top.child(m) for top in tops for m in range(top.childCount())]
+
+
 def logic():
     from RadiomicsPanel import RadiomicsPanelLogic
 
@@ -152,20 +159,18 @@ def case_only_the_selected_segment_and_checked_families_are_measured():
     ids = list(segmentation.GetSegmentation().GetSegmentIDs())
     widget.ui.segmentsTable.setSelectedSegmentIDs([ids[1]])
     assert widget.parameters.segmentIds == [ids[1]]
-    families = widget.ui.familiesListWidget
     import qt
 
-    for row in range(families.count):
-        item = families.item(row)
-        item.setCheckState(qt.Qt.Checked if item.data(qt.Qt.UserRole) == "glcm" else qt.Qt.Unchecked)
+    for item in family_items(widget):
+        item.setCheckState(0, qt.Qt.Checked if item.data(0, qt.Qt.UserRole) == "glcm" else qt.Qt.Unchecked)
     widget.ui.applyButton.click()
     table = widget.parameters.table
     assert table.GetColumnName(3) == "lesion 2"
     assert {table.GetCellText(row, 0) for row in range(table.GetNumberOfRows())} == {"glcm"}
     segmentation.GetSegmentation().RemoveSegment(ids[1])
     assert widget.ui.applyButton.enabled, "the other segment is still there"
-    for row in range(families.count):
-        families.item(row).setCheckState(qt.Qt.Unchecked)
+    for item in family_items(widget):
+        item.setCheckState(0, qt.Qt.Unchecked)
     assert not widget.ui.applyButton.enabled
     assert "family" in widget.ui.applyButton.toolTip
     widget.exit()

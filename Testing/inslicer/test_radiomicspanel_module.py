@@ -73,13 +73,13 @@ def test_scene_closed_while_running(panel_host, cases):
     panel_host.enter("RadiomicsPanel")
     real = widget.logic.extract
 
-    def close_on_the_way(*arguments, progress):
+    def close_on_the_way(*arguments, progress, **settings):
         def report(fraction, message):
             if fraction > 0.3 and slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
                 panel_host.close_scene()
             progress(fraction, message)
 
-        return real(*arguments, progress=report)
+        return real(*arguments, progress=report, **settings)
 
     widget.logic.extract = close_on_the_way
     widget.ui.applyButton.click()

@@ -1,0 +1,102 @@
+"""The settings the panel works with: a preset or a file, and what the user changed in it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from BreastBiomarkersLib.errors import InputError
+
+from RadiomicsPanelLib.inslicer.packages import ensure_packages
+from RadiomicsPanelLib.settings import Settings, read_settings, settings_from_dict, settings_to_dict, write_settings
+from RadiomicsPanelLib.yaml_pyradiomics import (
+    PyradiomicsParameters,
+    parameters_to_dict,
+    read_parameters,
+    write_parameters,
+)
+
+PYRADIOMICS = "pyradiomics"
+"""Name of the preset that reproduces a study made with pyradiomics."""
+
+AnySettings = Settings | PyradiomicsParameters
+
+_YAML = (".yaml", ".yml")
+
+
+def find_settings(preset_or_file: Any) -> AnySettings:
+    """Return settings from a preset's name, a settings file (.json), a parameter file of pyradiomics (.yaml), or as is.
+
+    Raises
+    ------
+    InputError
+        If it is none of these, or cannot be read.
+    """
+    if isinstance(preset_or_file, AnySettings):
+        return preset_or_file
+    text = str(preset_or_file)
+    if text.lower() == PYRADIOMICS:
+        return PyradiomicsParameters()
+    if text.lower().endswith(_YAML):
+        ensure_packages("PyYAML")
+        return read_parameters(text)
+    return read_settings(text)
+
+
+def save_settings(settings: AnySettings, path: str) -> None:
+    """Write the settings as .json, those of pyradiomics as .yaml.
+
+    Raises
+    ------
+    InputError
+        If the ending is another one or the file cannot be written.
+    """
+    published = isinstance(settings, PyradiomicsParameters)
+    endings = _YAML if published else (".json",)
+    if not path.lower().endswith(endings):
+        raise InputError(f"These settings are written as {endings[0]}. Choose a file name with that ending.")
+    if isinstance(settings, PyradiomicsParameters):
+        ensure_packages("PyYAML")
+        write_parameters(settings, path)
+    else:
+        write_settings(settings, path)
+
+
+def settings_record(settings: AnySettings) -> dict[str, Any]:
+    """Return the settings as plain data, as they stand in the provenance of a table."""
+    if isinstance(settings, PyradiomicsParameters):
+        from RadiomicsPanelLib.pyradiomics_mode import NAME
+
+        return {"name": NAME, **json.loads(json.dumps(parameters_to_dict(settings)))}
+    return settings_to_dict(settings)
+
+
+def with_edits(settings: AnySettings, edits: str) -> AnySettings:
+    """Return the settings with the user's edits, if these were made to settings of that name.
+
+    Parameters
+    ----------
+    settings : Settings or PyradiomicsParameters
+        Only the former can be edited.
+    edits : str
+        From `edits_to_text`; may be empty.
+    """
+    if not edits or not isinstance(settings, Settings):
+        return settings
+    kept = json.loads(edits)
+    if kept["base"] != settings.name:
+        return settings
+    return settings_from_dict(settings_to_dict(settings) | kept["values"] | {"name": f"{settings.name}, edited"})
+
+
+def edits_to_text(base: Settings, edited: Settings) -> str:
+    """Return what was changed as JSON text; nothing if nothing was."""
+    before, after = settings_to_dict(base), settings_to_dict(edited)
+    values = {name: after[name] for name in after if name != "name" and after[name] != before[name]}
+    return json.dumps({"base": base.name, "values": values}) if values else ""
+
+
+def edited_names(settings: AnySettings, edits: str) -> list[str]:
+    """Return the names of the settings that were changed."""
+    kept = json.loads(edits) if edits and isinstance(settings, Settings) else {"base": None}
+    return sorted(kept["values"]) if kept["base"] == getattr(settings, "name", "") else []
