@@ -195,13 +195,13 @@ class HabitatsPage(Page):
         return match_channels(self._channels(), self.parameters.image, model)
 
     def _channels(self) -> list[Any]:
-        return [node for node in self.parameters.habitatChannels if node is not None]
+        return [node for node in self.parameters.habitatChannels if _is_there(node)]
 
     def _limits(self) -> list[float]:
         """Return one limit per channel, not a number where none was typed."""
         p = self.parameters
         limits = list(p.habitatLimits) + [math.nan] * len(p.habitatChannels)
-        return [limit for node, limit in zip(p.habitatChannels, limits, strict=False) if node is not None]
+        return [limit for node, limit in zip(p.habitatChannels, limits, strict=False) if _is_there(node)]
 
     def _show_channels(self) -> None:
         table = self.ui.channelsTable
@@ -275,6 +275,11 @@ def describe_habitats(done: Any) -> str:
             )
         )
     return "\n".join([*lines, *([_("Warning: {note}.").format(note=model.note)] if model.note else [])])
+
+
+def _is_there(node: Any) -> bool:
+    """Tell whether a chosen volume still is in the scene."""
+    return node is not None and bool(slicer.mrmlScene.IsNodePresent(node))
 
 
 def _limit(text: str) -> float:
