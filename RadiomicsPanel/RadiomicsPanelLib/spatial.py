@@ -10,6 +10,8 @@ from scipy import fft
 
 from RadiomicsPanelLib.feature import NotApplicable
 
+_FREQUENCIES = 8  # of the last axis at once: their part of the spectra stays in the processor's cache
+
 
 class Autocorrelation(NamedTuple):
     """Moran's I (1: alike, 0: unrelated, -1: opposite) and Geary's C (0: alike, 1: unrelated)."""
@@ -44,26 +46,29 @@ def autocorrelation(
     # An even kernel may wrap around once: with a period of 2 (m - 1) the lags +-(m - 1) meet, where w is the same.
     half = [fft.next_fast_len(max(n - 1, 1), real=True) for n in array.shape]
     period = [2 * n for n in half]
-    steps = np.meshgrid(*(np.arange(n + 1) * s for n, s in zip(half, spacing_kji_mm, strict=True)), indexing="ij")
-    distances = np.sqrt(sum(s**2 for s in steps))
+    steps = np.ogrid[tuple(slice(0, n + 1) for n in half)]
+    distances = np.sqrt(sum((n * s) ** 2 for n, s in zip(steps, spacing_kji_mm, strict=True)))
     distances[0, 0, 0] = np.inf
-    octant = fft.dctn(1 / distances, type=1)  # the kernel's spectrum is real and even
+    octant = fft.dctn(1 / distances, type=1).transpose(2, 0, 1)  # the kernel's spectrum is real and even
     k, j = (np.minimum(np.arange(n), n - np.arange(n)) for n in period[:2])
-    weights = octant[np.ix_(k, j)]
-    weights[..., 1:-1] *= 2  # the half of the spectrum that rfftn leaves out
-
-    def pair_sum(a: NDArray[np.complex128], b: NDArray[np.complex128]) -> float:
-        return float(np.sum(weights * (a.real * b.real + a.imag * b.imag))) / np.prod(period)
-
-    d, one, square = (_padded_spectrum(a, period) for a in (deviations, mask.astype(float), deviations**2))
-    total, products, spread = pair_sum(one, one), pair_sum(d, d), pair_sum(square, one)
+    rows = [fft.rfft(a, period[2], axis=2) for a in (deviations, mask.astype(float), deviations**2)]
+    total = products = spread = 0.0
+    for first in range(0, half[2] + 1, _FREQUENCIES):
+        part = slice(first, first + _FREQUENCIES)
+        weights = octant[part, k[:, None], j]
+        weights[[0 < f < half[2] for f in range(first, first + len(weights))]] *= 2  # rfft leaves out the other half
+        d, one, square = (_spectrum(r[..., part].transpose(2, 0, 1), period) for r in rows)
+        weighted = weights * one
+        total += np.vdot(weighted, one).real
+        spread += np.vdot(weighted, square).real
+        products += np.vdot(weights * d, d).real
+    total, products, spread = (float(x) / np.prod(period) for x in (total, products, spread))
     n = values.size
     return Autocorrelation(
         n / total * products / squares, (n - 1) / (2 * total) * (2 * spread - 2 * products) / squares
     )
 
 
-def _padded_spectrum(array: NDArray[np.float64], period: list[int]) -> NDArray[np.complex128]:
-    """Return the half spectrum of the zero-padded array, transforming no line that is still all zeros."""
-    rows = fft.rfft(array, period[2], axis=2)
-    return fft.fft(fft.fft(rows, period[1], axis=1), period[0], axis=0)
+def _spectrum(rows: NDArray[np.complex128], period: list[int]) -> NDArray[np.complex128]:
+    """Return the zero-padded spectrum along the last two axes, transforming no line that is still all zeros."""
+    return fft.fft(fft.fft(rows, period[1], axis=2), period[0], axis=1)
