@@ -1,6 +1,7 @@
 """The network method: the walker's score, changed by what a network says of the lesion's box."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -73,6 +74,9 @@ def test_a_network_that_corrects_nothing_leaves_the_walker_alone(lesion, weights
     assert found.record["method"] == "network"
     again = replay(json.loads(json.dumps(found.record)), image)
     np.testing.assert_array_equal(again.score.array, found.score.array)
+    shutil.copy(weights(1), found.record["settings"]["weights"])
+    with pytest.raises(InputError, match="other network weights"):
+        replay(found.record, image)
 
 
 def test_a_correction_moves_the_border_and_stays_in_the_box(lesion, weights):

@@ -155,9 +155,12 @@ def replay(
         raise InputError(f"The record was made on another image than '{volume.name}' (or another pre-contrast image).")
     if _checksum_of_others(others, crop) != record.get("others_checksum"):
         raise InputError(f"The record was made with other lesions marked on '{volume.name}' than the given ones.")
-    return segment_by_random_walk(
+    again = segment_by_random_walk(
         volume, ExtremePoints.from_ras(points_ras, volume), settings, progress, pre, clicks, others
     )
+    if again.record.get("weights_checksum") != record.get("weights_checksum"):
+        raise InputError("The record was made with other network weights than the ones that are there now.")
+    return again
 
 
 def _on_image(part: NDArray[Any], found: CropResult, volume: Volume) -> NDArray[Any]:
