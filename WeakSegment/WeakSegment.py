@@ -159,6 +159,7 @@ class WeakSegmentWidget(ModulePanel):
         ui = self.ui
         self.lesionTable = self.parts.LesionTable(ui.lesionsTable, self.select, self.refresh)
         self.pointTable = self.parts.PointTable(ui.pointsTable)
+        self.cohort = self.makeCohortPage()
         self.forget()
         self._problem = ""
         self._dragging = False
@@ -191,6 +192,11 @@ class WeakSegmentWidget(ModulePanel):
         self.makeShortcuts()
         self.bind()
 
+    def makeCohortPage(self):
+        page = slicer.util.loadUI(self.resourcePath("UI/WeakSegmentCohort.ui"))
+        self.ui.cohortPlace.layout().addWidget(page)
+        return self.parts.CohortPage(slicer.util.childWidgetVariables(page), self.showCase, self.chosenCase)
+
     def makeShortcuts(self):
         ui, self.shortcuts = self.ui, []
         for key, react in (
@@ -211,7 +217,7 @@ class WeakSegmentWidget(ModulePanel):
             shortcut.setEnabled(enabled)
 
     def cleanup(self):
-        for background in (self.following, self.measuring):
+        for background in (self.following, self.measuring, self.cohort):
             background.close()
         for shortcut in self.shortcuts:
             shortcut.setParent(None)
@@ -253,6 +259,7 @@ class WeakSegmentWidget(ModulePanel):
         self._question = self._step = None
         self._make3D = False  # surfaces are to be made when live updates pause
         self._measured = None
+        self.cohort.forget()
         self.lesionTable.forget()
         self.pointTable.forget()
         self.ui.resultLabel.text = self.ui.measuresLabel.text = ""
@@ -299,6 +306,7 @@ class WeakSegmentWidget(ModulePanel):
         self.ui.resultLabel.text = "" if p.points is None else self._texts.get(p.points.GetID(), "")
         self.showReference()
         self.showOnward()
+        self.cohort.update()
         self.follow()
         self.measure()
 
@@ -351,6 +359,20 @@ class WeakSegmentWidget(ModulePanel):
             self.parameters.points = None
         elif node.IsA("vtkMRMLMarkupsFiducialNode"):
             self.refresh()
+
+    # Cohort
+
+    def showCase(self, image, pre, points):
+        """Work on a case of the cohort, and start placing its points if some are missing."""
+        lesion = self.logic.lesion(points)
+        with slicer.util.NodeModify(self.parameters):
+            self.parameters.image, self.parameters.preContrast, self.parameters.late = image, pre, None
+        self.select(lesion)
+        slicer.util.setSliceViewerLayers(background=image, foreground=None, label=None, fit=True)
+        self.ui.pointsPlaceWidget.setPlaceModeEnabled(not lesion.is_complete())
+
+    def chosenCase(self):
+        return self.parameters.image, self.parameters.preContrast, self.parameters.points
 
     # Points and corrections
 
@@ -664,12 +686,17 @@ class WeakSegmentWidget(ModulePanel):
 
 def panelParts():
     """Return what the panel is made of; it is imported when the panel is first shown, not when Slicer starts."""
+    from WeakSegmentLib.inslicer.cohort_page import CohortPage
     from WeakSegmentLib.inslicer.lesion_table import LesionTable
     from WeakSegmentLib.inslicer.point_table import PointTable
     from WeakSegmentLib.inslicer.readouts import describe, describe_measures
 
     return SimpleNamespace(
-        LesionTable=LesionTable, PointTable=PointTable, describe=describe, describe_measures=describe_measures
+        CohortPage=CohortPage,
+        LesionTable=LesionTable,
+        PointTable=PointTable,
+        describe=describe,
+        describe_measures=describe_measures,
     )
 
 
