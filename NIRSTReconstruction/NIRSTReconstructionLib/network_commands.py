@@ -19,6 +19,7 @@ from NIRSTReconstructionLib.fibers import outline_at_fibers, read_fibers
 from NIRSTReconstructionLib.images import IMAGE_UNITS
 from NIRSTReconstructionLib.measurements import read_measurements
 from NIRSTReconstructionLib.meshing import spline_contour
+from NIRSTReconstructionLib.network_method import shipped_networks
 from NIRSTReconstructionLib.network_settings import NETWORKS, PRESETS, small
 from NIRSTReconstructionLib.nirfast import read_excoef
 from NIRSTReconstructionLib.plane import body_contour, body_mask, read_plane
@@ -85,7 +86,13 @@ def add_predict_parser(commands: Any) -> None:
         "or the mean of several. Hybrid networks take any outline and fibers; networks of raw data only the ring of "
         "fibers they learned.",
     )
-    parser.add_argument("--network", nargs="+", required=True, metavar="FILE", help="weights (.safetensors)")
+    parser.add_argument(
+        "--network",
+        nargs="+",
+        required=True,
+        metavar="NAME_OR_FILE",
+        help="hybrid or znet, as shipped, or weights (.safetensors)",
+    )
     parser.add_argument("--optodes", required=True, metavar="FILE", help="fiber tips in mm, as for `reconstruct`")
     parser.add_argument("--data", required=True, metavar="FILE", help="amplitudes, as for `reconstruct`")
     parser.add_argument("--reference-data", metavar="FILE", help="the same instrument on a homogeneous phantom")
@@ -119,7 +126,9 @@ def run_predict(options: argparse.Namespace, progress: Progress) -> dict[str, An
     from NIRSTReconstructionLib.predict import predict
 
     began = time.perf_counter()
-    networks = [read_network(path, options.device) for path in options.network]
+    shipped = shipped_networks()
+    paths = [path for given in options.network for path in shipped.get(given, (given,))]
+    networks = [read_network(path, options.device) for path in paths]
     fibers, mri = read_fibers(options.optodes), read_volume(options.mri)
     data = [read_measurements(path) for path in (options.data, options.reference_data) if path]
     if options.noise is not None:

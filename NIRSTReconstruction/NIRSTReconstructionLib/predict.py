@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from BreastBiomarkersLib.errors import InputError
-from BreastBiomarkersLib.progress import Progress, ignore_progress
+from BreastBiomarkersLib.progress import Progress, ignore_progress, portion
 from BreastBiomarkersLib.volume import Volume
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -144,13 +144,7 @@ def predict(
     InputError
         If the networks differ in kind, do not fit the data, or inputs do not fit together.
     """
-    kinds = {(n.settings.network, n.settings.pixels) for n in networks}
-    if len(kinds) != 1:
-        raise InputError("Give one trained network, or several of one kind and pixel size.")
-    first = networks[0]
-    hybrid = first.settings.network == "hybrid"
-    if first.settings.network == "mri-only":
-        raise InputError(f"'{first.name}' is a yardstick that never sees the light; it cannot reconstruct.")
+    first, hybrid = _of_one_kind(networks)
     fit = fibers.fitted_plane() if plane is None else fibers.distance_from(plane)
     remarks = [*measurements.remarks, *([fit.warning] if fit.warning else [])]
     progress(0.0, "building the mesh")
@@ -164,13 +158,50 @@ def predict(
         contour = circle_contour(BODY_RADIUS_MM)
     model = _model(measured, fibers, plane, contour, spectra, scatter, optode_tolerance_mm)
     if reference is not None:
-        progress(0.2, "calibrating on the phantom")
+        progress(0.15, "calibrating on the phantom")
         measured = _calibrated(measured, reference, model, scatter, reference_scatter)
     remarks += [remark for remark in measured.remarks if remark not in remarks]
     check_distances(measured, model.optodes)
+    return images_in_model(
+        networks, model, measured, contour, plane, mri, scatter, remarks, portion(progress, 0.3, 1.0)
+    )
+
+
+def images_in_model(
+    networks: Sequence[TrainedNetwork],
+    model: ForwardModel,
+    measured: Measurements,
+    contour: Contour,
+    plane: Plane,
+    mri: Volume,
+    scatter: Tissue = TYPICAL_TISSUE,
+    remarks: Sequence[str] = (),
+    progress: Progress = ignore_progress,
+) -> NetworkImages:
+    """Return the images of one network, or the mean of several of one kind, where the forward model is there already.
+
+    Parameters
+    ----------
+    networks : sequence of TrainedNetwork
+        Networks of raw data must have learned the model's fibers; `predict` sees to that.
+    model : ForwardModel
+        Of the body, with the measured channels.
+    measured : Measurements
+        Calibrated.
+    contour, plane, mri, scatter, progress
+        See `predict`.
+    remarks : sequence of str
+        To begin with.
+
+    Raises
+    ------
+    InputError
+        If the networks differ in kind, or the MRI does not fit.
+    """
+    first, hybrid = _of_one_kind(networks)
     space = data_space(measured, "fibers" if hybrid else "global")
 
-    progress(0.3, "looking at the light")
+    progress(0.0, "looking at the light")
     outline = even_polygon(contour.samples[1], 1.0)
     if hybrid:
         grid = slice_grid(plane, outline, 2 * BODY_RADIUS_MM / first.settings.pixels, margin_mm=0.0)
@@ -190,7 +221,7 @@ def predict(
     found, spread = [], []
     bulk = None
     for n, network in enumerate(networks):
-        progress(0.5 + 0.3 * n / len(networks), f"network {n + 1} of {len(networks)}")
+        progress(0.3 + 0.4 * n / len(networks), f"network {n + 1} of {len(networks)}")
         inputs = Eyes(network.settings, body, physics, reference_model, network.scale).see(looks)
         with torch.no_grad():
             images, sd = run(network.network, inputs)
@@ -205,8 +236,8 @@ def predict(
     if not np.isfinite(values).all():
         raise InputError(f"'{first.name}' gives values that are not numbers for these data. Check units and numbering.")
     tissue = None if bulk is None else replace(scatter, hbo=bulk[0], hbr=bulk[1], water=bulk[2], lipid=0.0)
-    remarks += _range_remarks(networks, bulk if bulk is not None else _means(values, body))
-    progress(0.85, "simulating the light of the images")
+    remarks = [*remarks, *_range_remarks(networks, bulk if bulk is not None else _means(values, body))]
+    progress(0.8, "simulating the light of the images")
     predicted = _light_of(model, values, grid, body, scatter)
     residual = space.residual(measured.log_amplitude - predicted)
     progress(1.0, "done")
@@ -222,6 +253,17 @@ def predict(
         tuple(network.name for network in networks),
         tuple(remarks),
     )
+
+
+def _of_one_kind(networks: Sequence[TrainedNetwork]) -> tuple[TrainedNetwork, bool]:
+    """Return the first network and whether they are hybrids."""
+    kinds = {(n.settings.network, n.settings.pixels) for n in networks}
+    if len(kinds) != 1:
+        raise InputError("Give one trained network, or several of one kind and pixel size.")
+    first = networks[0]
+    if first.settings.network == "mri-only":
+        raise InputError(f"'{first.name}' is a yardstick that never sees the light; it cannot reconstruct.")
+    return first, first.settings.network == "hybrid"
 
 
 def _model(

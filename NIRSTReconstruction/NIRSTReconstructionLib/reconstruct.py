@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from BreastBiomarkersLib.errors import InputError
@@ -28,18 +28,23 @@ from NIRSTReconstructionLib.calibration import (
 )
 from NIRSTReconstructionLib.fibers import Fibers
 from NIRSTReconstructionLib.forward import ForwardModel
-from NIRSTReconstructionLib.gauss_newton import GaussNewtonSettings, Prior, gauss_newton
+from NIRSTReconstructionLib.gauss_newton import GaussNewtonResult, GaussNewtonSettings, Prior, gauss_newton
 from NIRSTReconstructionLib.measurements import Measurements
 from NIRSTReconstructionLib.mesh import TriangleMesh
 from NIRSTReconstructionLib.meshing import Contour, fill_contour, spline_contour
+from NIRSTReconstructionLib.network_method import NETWORK_METHODS, expand, network_images
 from NIRSTReconstructionLib.optodes import place_optodes
 from NIRSTReconstructionLib.plane import Plane, distance_to_polygon, even_polygon, sample_volume, slice_grid
 from NIRSTReconstructionLib.regularization import dri_matrix, laplacian_matrix, normalized_gray, tikhonov_matrix
 from NIRSTReconstructionLib.spectra import MAP_NAMES, Spectra, Tissue
 
-METHODS = ("adaptive", "tikhonov", "dri", "soft-prior", "hard-prior")
+if TYPE_CHECKING:
+    from NIRSTReconstructionLib.predict import NetworkImages
+
+METHODS = ("adaptive", "tikhonov", "dri", "soft-prior", "hard-prior", *NETWORK_METHODS)
 DEFAULT_PRIOR_SD = {"tikhonov": 0.5, "dri": 0.1, "soft-prior": 0.05, "hard-prior": 1.5}
 """How far, as a share of the bulk value, a map may stray from what the method expects (`gauss_newton.Prior`)."""
+NETWORK_MAPS = ("hbo", "hbr", "water")
 RIM_MM = 2.5
 """So near the skin the MRI is part air; its gray value is replaced by the body's median there."""
 
@@ -59,7 +64,8 @@ class ReconstructionSettings:
         "adaptive": one value per region of a segmentation or, without one, of the bright spots of the first MRI; where
         that does not explain the light, with a smooth field or regions found in the light (`adaptive`); needs neither.
         "tikhonov": smooth towards the bulk, no MRI. "dri": nodes of equal MRI gray value belong together. "soft-prior":
-        nodes of one region of a segmentation are drawn together. "hard-prior": one value per region.
+        nodes of one region of a segmentation are drawn together. "hard-prior": one value per region. "hybrid", "znet":
+        the shipped networks (`network_method`), for HbO, HbR and water beside the first MRI.
     prior_sd : float or None
         How far a map may stray from what the method expects, as a share of the bulk value: from the bulk itself
         ("tikhonov", "hard-prior") or from the mean of alike nodes ("dri", "soft-prior"). Smaller is smoother. None: the
@@ -107,6 +113,8 @@ class ReconstructionSettings:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError(f"There is no method '{self.method}'; choose one of {', '.join(METHODS)}.")
+        if self.method in NETWORK_METHODS and self.parameters != NETWORK_MAPS:
+            raise InputError(f"The networks give {', '.join(NETWORK_MAPS)}, no other maps.")
         if self.gains not in ("auto", *GAINS):
             raise InputError(f"Unknown gain treatment '{self.gains}'; choose one of auto, {', '.join(GAINS)}.")
         if not 20 <= self.basis_nodes <= 5000:
@@ -289,6 +297,24 @@ def reconstruct(
         answer = _adapted(model, measured, space, bulk.tissue, settings, contour, fit.plane, images, regions, rest)
         remarks.append(answer.remark)
         basis, result, regions = answer.basis, answer.fit, answer.regions
+    elif settings.method in NETWORK_METHODS:
+        found = network_images(
+            settings.method,
+            model,
+            measured,
+            measurements if settings.noise is None else measurements.with_noise(settings.noise),
+            fibers,
+            contour,
+            images,
+            plane=fit.plane,
+            reference=reference,
+            scatter=settings.start,
+            reference_scatter=settings.reference_scatter,
+            optode_tolerance_mm=settings.optode_tolerance_mm,
+            progress=rest,
+        )
+        remarks += [remark for remark in found.remarks if remark not in remarks]
+        basis, result = _network_result(found, model, measured, space, bulk.tissue, fit.plane)
     else:
         basis, prior = _basis_and_prior(settings, model, contour, fit.plane, images, regions)
         exact = isinstance(basis, RegionBasis)
@@ -488,6 +514,22 @@ def _adapted(
         body,
         progress,
     )
+
+
+def _network_result(
+    found: NetworkImages, model: ForwardModel, measured: Measurements, space: DataSpace, bulk: Tissue, plane: Plane
+) -> tuple[Basis, GaussNewtonResult]:
+    """Return a network's images in the form of an inversion that took no step."""
+    basis, coefficients, covariance = expand(found, bulk, plane)
+    points = model.mesh.quadrature.points
+    maps = bulk.maps(len(points))
+    maps[[MAP_NAMES.index(name) for name in NETWORK_MAPS]] *= (basis.at(points) @ coefficients.T).T
+    predicted = np.asarray(model.measure(maps, at_quadrature=True))
+    objective = float(np.nansum(np.square(space.residual(measured.log_amplitude - predicted) / space.sd)))
+    chi = math.sqrt(objective / max(float(np.sum(space.freedom)), 1.0))
+    history = ({"objective": objective, "chi": chi, "step": 0.0},)
+    reason = f"images of the network {', '.join(found.networks)}"
+    return basis, GaussNewtonResult(coefficients, predicted, covariance, history, reason, True)
 
 
 def _reconstruction_mesh(model: ForwardModel, contour: Contour, settings: ReconstructionSettings) -> TriangleMesh:

@@ -120,7 +120,7 @@ def train(
         validation = [_pool(phantoms, e, processes, report) for phantoms, e in zip(watched, eyes, strict=True)]
 
         network = make_network(settings, sets[0].log_amplitude.shape[1])
-        network = network.to(processes.device, memory_format=torch.channels_last)
+        network = network.to(processes.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = torch.optim.Adam(network.parameters(), betas=_BETAS)
         history = _restore(output / STATE, network, optimizer)
         last = settings.epochs if epochs_now is None else min(settings.epochs, len(history) + epochs_now)

@@ -1,10 +1,10 @@
-"""Networks: seconds for one plane, of the network alone and from data to images.
+"""Networks: CPU time for one plane, of the network alone and from the click to the images.
 
-    python Testing/benchmarks/nirst_networks.py [--network hybrid_small.safetensors] [--repeats 5]
+    python Testing/benchmarks/nirst_networks.py [--repeats 5]
 
 CPU time of one process and one thread, the fastest of the repeats. Weights do not matter to time: the published sizes
-get random ones. "Data to images" is the whole of `predict` on a simulated case: mesh, calibration, one Gauss-Newton
-step, network, and the light of the images for their residual.
+get random ones. "Click to images" is the whole of `reconstruct` on a simulated case: mesh, calibration, bulk fit, and
+the method; for the hybrid one Gauss-Newton step, network, and the light of the images for their residual.
 """
 
 from __future__ import annotations
@@ -22,20 +22,16 @@ sys.path[:0] = [str(_ROOT / name) for name in ("WeakSegment", "NIRSTReconstructi
 
 import numpy as np  # noqa: E402 - after the number of threads and the path
 import torch  # noqa: E402
-from NIRSTReconstructionLib import networks as networks_file  # noqa: E402
 from NIRSTReconstructionLib.dataset import DatasetSettings  # noqa: E402
 from NIRSTReconstructionLib.fibers import Fibers  # noqa: E402
 from NIRSTReconstructionLib.hybrid import CHANNELS, HybridNet  # noqa: E402
 from NIRSTReconstructionLib.meshing import circle_contour  # noqa: E402
-from NIRSTReconstructionLib.networks import read_network  # noqa: E402
 from NIRSTReconstructionLib.noise import NoiseModel  # noqa: E402
 from NIRSTReconstructionLib.phantoms import draw_phantom, simulate_case  # noqa: E402
 from NIRSTReconstructionLib.plane import Plane  # noqa: E402
-from NIRSTReconstructionLib.predict import predict  # noqa: E402
+from NIRSTReconstructionLib.reconstruct import ReconstructionSettings, reconstruct  # noqa: E402
 from NIRSTReconstructionLib.ynet import YNet  # noqa: E402
 from NIRSTReconstructionLib.znet import ZNet  # noqa: E402
-
-SHIPPED = Path(networks_file.__file__).parent / "data" / "hybrid_small.safetensors"
 
 
 def make_case():
@@ -67,27 +63,33 @@ class Inference:
             self.hybrid(self.images)
 
 
-class DataToImages:
-    """Everything between the click and the picture, for the hybrid."""
+class ClickToImages:
+    """Everything between the click and the picture, by method."""
 
-    def setup(self, path=SHIPPED):
+    params = ("hybrid", "znet", "hard-prior", "dri", "adaptive")
+
+    def setup(self, method):
         torch.set_num_threads(1)
-        self.trained = read_network(path, "cpu")
+        self.method = method
         self.case, self.model = make_case()
         tips = np.column_stack([self.model.optodes.detectors, np.zeros(16)])
         self.fibers = Fibers(tips, tips)
-        self.time_predict()  # compiles the solver
+        gray = self.case.mri.array
+        bright = gray > 1.3 * np.median(gray[gray > 0])
+        self.lesion = self.case.mri.with_array(bright.astype(np.int16), "lesion") if method == "hard-prior" else None
+        self.time_reconstruct(method)  # compiles the solver
 
-    def time_predict(self):
-        predict(
-            [self.trained],
+    def time_reconstruct(self, method):
+        reconstruct(
             self.case.measured,
             self.fibers,
             circle_contour(41.0),
             self.model.spectra,
-            self.case.mri,
+            ReconstructionSettings(method),
             plane=Plane(np.eye(4)),
             reference=self.case.reference,
+            images=[self.case.mri],
+            regions=self.lesion,
         )
 
 
@@ -104,7 +106,6 @@ def fastest(call, repeats):
 def main():
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", type=Path, default=SHIPPED)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     inference = Inference()
@@ -113,9 +114,11 @@ def main():
         call = getattr(inference, f"time_{name}")
         call()
         print(f"{name:28s} {1000 * fastest(call, options.repeats):8.1f} ms")
-    whole = DataToImages()
-    whole.setup(options.network)
-    print(f"{'hybrid, data to images':28s} {1000 * fastest(whole.time_predict, options.repeats):8.1f} ms")
+    for method in ClickToImages.params:
+        whole = ClickToImages()
+        whole.setup(method)
+        seconds = fastest(lambda: whole.time_reconstruct(method), options.repeats)  # noqa: B023 - called at once
+        print(f"{method + ', click to images':28s} {seconds:8.2f} s")
 
 
 if __name__ == "__main__":
