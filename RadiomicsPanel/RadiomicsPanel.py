@@ -6,6 +6,7 @@ import pathlib
 from enum import Enum
 from typing import Annotated, Any, NamedTuple
 
+import qt
 import slicer
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.inslicer.panel import ModulePanel, suggested_volume
@@ -104,7 +105,7 @@ class RadiomicsPanelParameterNode:
     segmentation: vtkMRMLSegmentationNode
     segmentIds: list[str]  # none: all segments
     preset: PresetName = PresetName.MR
-    settingsFile: pathlib.Path
+    settingsFile: str
     excludedFamilies: list[str]
     edits: str  # of the preset's numbers; see RadiomicsPanelLib.inslicer.edited_settings
     table: vtkMRMLTableNode
@@ -142,6 +143,7 @@ class RadiomicsPanelWidget(ModulePanel):
             page.setup()
         tabs.connect("currentChanged(int)", lambda index: self.refresh())
         self.ui.resetSettingsButton.connect("clicked()", self.onResetSettings)
+        self.ui.settingsPathLineEdit.connect("currentPathChanged(QString)", self.onSettingsFile)
         self.bind()
 
     def lock(self, running):
@@ -192,12 +194,17 @@ class RadiomicsPanelWidget(ModulePanel):
         ui = self.ui
         try:
             ui.settingsSummaryLabel.text = self.logic.describeSettings(self.anySettings())
-            edited = self.logic.editedNames(self.baseSettings(), self.parameters.edits)
+            edited = self.logic.describeEdits(self.baseSettings(), self.parameters.edits)
         except InputError as error:
             ui.settingsSummaryLabel.text, edited = str(error), []
-        ui.editedLabel.text = _("edited: {names}").format(names=", ".join(edited)) if edited else ""
-        ui.resetSettingsButton.setVisible(bool(edited))
+        ui.editedLabel.text = _("Edited: {changes}.").format(changes="; ".join(edited))
+        for widget in (ui.editedLabel, ui.resetSettingsButton):
+            widget.setVisible(bool(edited))
         ui.settingsFileWidget.setVisible(self.parameters.allSettings or self.parameters.preset is PresetName.FROM_FILE)
+        if ui.settingsPathLineEdit.currentPath != self.parameters.settingsFile:
+            wasBlocked = ui.settingsPathLineEdit.blockSignals(True)
+            ui.settingsPathLineEdit.currentPath = self.parameters.settingsFile
+            ui.settingsPathLineEdit.blockSignals(wasBlocked)
         for page in self.pages:
             page.update()
 
@@ -214,6 +221,9 @@ class RadiomicsPanelWidget(ModulePanel):
                 tabs.setTabToolTip(n, tip)
             self.showPage(current)
             tabs.blockSignals(wasBlocked)
+        for n in range(tabs.count):  # a page in the back does not make the one in front taller
+            vertical = qt.QSizePolicy.Preferred if n == tabs.currentIndex else qt.QSizePolicy.Ignored
+            tabs.widget(n).setSizePolicy(qt.QSizePolicy.Preferred, vertical)
         own = self.currentPage() not in ("mapsPage", "cohortPage")
         for widget in (self.ui.applyButton, self.ui.resultLabel):
             widget.setVisible(own)
@@ -231,7 +241,7 @@ class RadiomicsPanelWidget(ModulePanel):
     def baseSettings(self):
         """Return the settings of the preset or file, without edits."""
         p = self.parameters
-        return self.logic.anySettings(str(p.settingsFile) if p.preset is PresetName.FROM_FILE else p.preset.value)
+        return self.logic.anySettings(p.settingsFile if p.preset is PresetName.FROM_FILE else p.preset.value)
 
     def anySettings(self):
         """Return the chosen settings with the user's edits; for the preset "as published", pyradiomics' parameters."""
@@ -244,6 +254,10 @@ class RadiomicsPanelWidget(ModulePanel):
     def edit(self, settings):
         """Keep what differs from the preset or file."""
         self.parameters.edits = self.logic.edits(self.baseSettings(), settings)
+
+    def onSettingsFile(self, path):
+        if self.parameters is not None:
+            self.parameters.settingsFile = path
 
     def onResetSettings(self):
         if self.parameters is not None:
@@ -397,11 +411,11 @@ class RadiomicsPanelLogic(ScriptedLoadableModuleLogic):
 
         return edits_to_text(base, settings)
 
-    def editedNames(self, base, edits):
-        """Return the names of the settings that were changed."""
-        from RadiomicsPanelLib.inslicer.edited_settings import edited_names
+    def describeEdits(self, base, edits):
+        """Return what was changed in settings, in words."""
+        from RadiomicsPanelLib.inslicer.edited_settings import describe_edits
 
-        return edited_names(base, edits)
+        return describe_edits(base, edits)
 
     def saveSettings(self, settings, path):
         """Write settings as .json, those of pyradiomics as its parameter file (.yaml)."""
@@ -466,9 +480,7 @@ class RadiomicsPanelLogic(ScriptedLoadableModuleLogic):
         from RadiomicsPanelLib.inslicer.edited_settings import settings_record
         from RadiomicsPanelLib.inslicer.feature_table import feature_table
 
-        each = len(extractions) // len(segmentIds)
-        ids = [segmentId for segmentId in segmentIds for _n in range(each)]
-        sources = (volumeNode, segmentationNode, ids)
+        sources = (volumeNode, segmentationNode, segmentIds)
         return feature_table(extractions, sources, tableNode, rowPerSegment, settings_record(settings))
 
     def extract(

@@ -86,6 +86,7 @@ def case_two_segments_give_their_own_values():
         "Unit",
         "IBSI code",
         "Category",
+        "Filter",
         "Note",
     ]
     assert table.GetNumberOfRows() == len(small.values)

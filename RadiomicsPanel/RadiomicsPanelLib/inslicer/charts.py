@@ -10,7 +10,7 @@ from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.inslicer.nodes import table_to_node
 
 from RadiomicsPanelLib.extract import Extraction
-from RadiomicsPanelLib.inslicer.feature_table import describe_feature, extractions_of
+from RadiomicsPanelLib.inslicer.feature_table import describe_entry, entries_of, extractions_of
 
 DATA = "RadiomicsPanel.plotData"
 """Role of a chart's reference to its data."""
@@ -19,17 +19,19 @@ DATA = "RadiomicsPanel.plotData"
 def plot_values(extractions: Sequence[Extraction], x: int, y: int = -1) -> list[tuple[str, float, float]]:
     """Return name, value of feature number x and of number y (0 without one) of each segment that has both.
 
-    Numbers count the values of the first extraction.
+    Numbers are those of `entries_of`.
     """
-    if not extractions or not 0 <= x < len(extractions[0].values):
+    entries = entries_of(extractions)
+    if not 0 <= x < len(entries):
         return []
-    columns = [extractions[0].values[n].column if n >= 0 else "" for n in (x, y)]
+    wanted = [(entries[n][0], entries[n][1].column) if n >= 0 else None for n in (x, y)]
     found = []
-    for e in extractions:
-        values = {v.column: v.value for v in e.values}
-        pair = [values.get(column) if column else 0.0 for column in columns]
+    filters = len({e.filter for e in extractions})
+    for n in range(0, len(extractions), filters):
+        values = {(e.filter, v.column): v.value for e in extractions[n : n + filters] for v in e.values}
+        pair = [0.0 if key is None else values.get(key) for key in wanted]
         if pair[0] is not None and pair[1] is not None:
-            found.append((e.segment if e.filter == "original" else f"{e.segment}, {e.filter}", pair[0], pair[1]))
+            found.append((extractions[n].segment, pair[0], pair[1]))
     return found
 
 
@@ -48,8 +50,8 @@ def make_chart(table: Any, x: int, y: int = -1) -> Any:
     if not points:
         raise InputError("The feature does not apply to any segment. Choose another one.")
     names, first, second = zip(*points, strict=True)
-    values = extractions[0].values
-    titles = [describe_feature(values[x]), describe_feature(values[y]) if y >= 0 else ""]
+    entries = entries_of(extractions)
+    titles = [describe_entry(entries[x]), describe_entry(entries[y]) if y >= 0 else ""]
     chart = table.GetNodeReference(DATA)
     scene = slicer.mrmlScene
     if chart is None:

@@ -98,5 +98,24 @@ def edits_to_text(base: Settings, edited: Settings) -> str:
 
 def edited_names(settings: AnySettings, edits: str) -> list[str]:
     """Return the names of the settings that were changed."""
-    kept = json.loads(edits) if edits and isinstance(settings, Settings) else {"base": None}
-    return sorted(kept["values"]) if kept["base"] == getattr(settings, "name", "") else []
+    kept = json.loads(edits) if edits else {"base": None, "values": {}}
+    return sorted(kept["values"]) if isinstance(settings, Settings) and kept["base"] == settings.name else []
+
+
+def describe_edits(settings: AnySettings, edits: str) -> list[str]:
+    """Return what was changed in words, such as "bin count 64 instead of 32"."""
+    if not isinstance(settings, Settings):
+        return []
+    before, after = settings_record(settings), settings_record(with_edits(settings, edits))
+    return [
+        f"{name.replace('_', ' ')} {_shown(after[name])} instead of {_shown(before[name])}"
+        for name in edited_names(settings, edits)
+    ]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict):  # filters
+        return str(len(value))
+    if isinstance(value, list):
+        return " x ".join(str(v) for v in value) or "none"
+    return "none" if value is None else str(value)

@@ -35,8 +35,15 @@ IMAGE, SEGMENTATION = "RadiomicsPanel.image", "RadiomicsPanel.segmentation"
 
 SUFFIXES = (".csv", ".parquet")
 
-_OWN = ("row_per_segment", "segment_ids", "notes", "units", "features")
-"""In the record: layout; id of each column's segment; its notes and units by row; key and aggregation of each row."""
+_ORIGINAL = "original"
+_BEFORE_SEGMENTS, _BEFORE_FEATURES = 3, 1
+"""Columns before those of the segments, or of the features."""
+
+_OWN = ("row_per_segment", "segment_ids", "notes", "features")
+"""In the record: layout; ids of the segments; their notes by entry; filter, key, aggregation and unit of each entry."""
+
+Entry = tuple[str, FeatureValue]
+"""Filter and one of its features: a row, or a column, of the table."""
 
 
 def feature_table(
@@ -48,54 +55,56 @@ def feature_table(
 ) -> Any:
     """Return a table node with the values; a given node is overwritten.
 
-    A row per feature and a column per segment and filter, or the other way round. Columns carry a description and the
-    properties "IBSI code" and "category" with a unit, or "segment" and "filter". A value that does not apply is an
-    empty number (NaN); the column Note says why.
+    A row per filter and feature and a column per segment, or the other way round. Columns of features carry a unit, a
+    description and the properties "IBSI code" and "category", those of segments the property "segment". A value that
+    does not apply is an empty number (NaN); the column Note says why.
 
     Parameters
     ----------
     extractions : sequence of Extraction
+        Of every segment, first all filters of the first one.
     sources : tuple of image node, segmentation node, segment ids
-        One id per extraction.
     node : vtkMRMLTableNode, optional
     row_per_segment : bool
     settings : dict, optional
         Put into the provenance instead of those of the extractions.
     """
     image, segmentation, ids = sources
-    first = extractions[0].values
+    entries, segments = entries_of(extractions), _by_segment(extractions, len(ids))
     record = provenance(extractions) | ({} if settings is None else {"settings": settings})
     del record["columns"]  # follows from the values
-    rows = {v.column: n for n, v in enumerate(first)}
     record |= {
         "row_per_segment": row_per_segment,
         "segment_ids": list(ids),
-        "notes": [{str(rows[v.column]): v.note for v in e.values if v.note} for e in extractions],
-        "units": [
-            {str(rows[v.column]): v.unit for v in e.values if v.unit != first[rows[v.column]].unit} for e in extractions
-        ],
-        "features": [[v.feature.key, v.aggregation, v.unit] for v in first],
+        "notes": [{str(n): s[_key(e)].note for n, e in enumerate(entries) if s[_key(e)].note} for s in segments],
+        "features": [[filter_label, v.feature.key, v.aggregation, v.unit] for filter_label, v in entries],
     }
-    titles = _titles(extractions)
-    columns = _row_per_segment(extractions) if row_per_segment else _row_per_feature(extractions, titles)
+    names = _unique([e.segment for e in extractions[:: len(extractions) // len(ids)]])
+    columns = (_row_per_segment if row_per_segment else _row_per_feature)(entries, segments, names)
     table = table_to_node(columns, node, f"{extractions[0].case} radiomics")
     with slicer.util.NodeModify(table):
         if row_per_segment:
-            for v in first:
-                table.SetColumnUnitLabel(v.column, v.unit)
-                table.SetColumnDescription(v.column, describe_feature(v))
-                table.SetColumnProperty(v.column, "IBSI code", v.feature.ibsi)
-                table.SetColumnProperty(v.column, "category", v.feature.category)
+            for entry in entries:
+                column, value = _column(entry), entry[1]
+                table.SetColumnUnitLabel(column, value.unit)
+                table.SetColumnDescription(column, describe_entry(entry))
+                table.SetColumnProperty(column, "IBSI code", value.feature.ibsi)
+                table.SetColumnProperty(column, "category", value.feature.category)
         else:
-            for title, e in zip(titles, extractions, strict=True):
-                table.SetColumnDescription(title, f"{e.segment} in {e.case}, {e.filter}")
-                table.SetColumnProperty(title, "segment", e.segment)
-                table.SetColumnProperty(title, "filter", e.filter)
+            for name, e in zip(names, extractions[:: len(extractions) // len(ids)], strict=True):
+                table.SetColumnDescription(name, f"{e.segment} in {e.case}")
+                table.SetColumnProperty(name, "segment", e.segment)
         table.SetAttribute(RECORD, json.dumps(record, allow_nan=False))
         table.SetAttribute(STALE, "")
         table.SetNodeReferenceID(IMAGE, image.GetID())
         table.SetNodeReferenceID(SEGMENTATION, segmentation.GetID())
     return table
+
+
+def entries_of(extractions: Sequence[Extraction]) -> list[Entry]:
+    """Return filter and value, of the first segment, for all that was computed."""
+    of_first = extractions[: len({e.filter for e in extractions})]
+    return [(e.filter, v) for e in of_first for v in e.values]
 
 
 def is_feature_table(node: Any) -> bool:
@@ -119,13 +128,13 @@ def record_of(node: Any) -> dict[str, Any]:
 def segment_names_of(node: Any) -> dict[str, str]:
     """Return id -> name of the segments a feature table is about."""
     full = _full_record(node)
-    return {i: s["segment"] for i, s in zip(full["segment_ids"], full["segments"], strict=True)}
+    return {i: s["segment"] for i, s in zip(full["segment_ids"], _first_of_segments(full), strict=True)}
 
 
 def digests_of(node: Any) -> tuple[str, dict[str, str]]:
     """Return the digest of the image a feature table was computed from, and of each segment's mask by its id."""
     full = _full_record(node)
-    masks = {i: s["mask"]["sha256"] for i, s in zip(full["segment_ids"], full["segments"], strict=True)}
+    masks = {i: s["mask"]["sha256"] for i, s in zip(full["segment_ids"], _first_of_segments(full), strict=True)}
     return full["segments"][0]["image"]["sha256"], masks
 
 
@@ -139,15 +148,17 @@ def extractions_of(node: Any) -> list[Extraction]:
     """
     full = _full_record(node)
     catalog = {feature.key: feature for feature in FEATURES}
-    settings = _settings_of(full)
+    settings, filters = _settings_of(full), len(full["segments"]) // len(full["segment_ids"])
     found = []
     for n, segment in enumerate(full["segments"]):
         values = []
-        for row, (key, aggregation, unit) in enumerate(full["features"]):
-            value, note = _cell(node, full, n, row), full["notes"][n].get(str(row), "")
-            if value is not None or note:  # neither: a feature that is not measured in filtered images
-                feature = catalog.get(key) or published_feature(key)
-                unit = full["units"][n].get(str(row), unit)
+        for row, (filter_label, key, aggregation, unit) in enumerate(full["features"]):
+            if filter_label == segment["filter"]:
+                feature, note = (
+                    catalog.get(key) or published_feature(key),
+                    full["notes"][n // filters].get(str(row), ""),
+                )
+                value = _cell(node, full["row_per_segment"], n // filters, row)
                 values.append(FeatureValue(feature, aggregation, value, unit, note))
         about = {name: value for name, value in segment.items() if name not in ("case", "segment", "filter")}
         found.append(Extraction(segment["case"], segment["segment"], segment["filter"], tuple(values), about, settings))
@@ -194,11 +205,13 @@ def table_text(node: Any) -> str:
     return "\n".join("\t".join(line) for line in lines)
 
 
-def describe_feature(value: FeatureValue) -> str:
+def describe_entry(entry: Entry) -> str:
     """Return what a value is, in one line."""
+    filter_label, value = entry
     text = value.feature.name.replace("_", " ")
     aggregation = f", {value.aggregation.replace('_', ' ')}" if value.aggregation else ""
-    return f"{value.feature.family}: {text}{aggregation} [{value.unit or '-'}]"
+    filtered = "" if filter_label == _ORIGINAL else f" of {filter_label}"
+    return f"{value.feature.family}: {text}{aggregation}{filtered} [{value.unit or '-'}]"
 
 
 def _full_record(node: Any) -> dict[str, Any]:
@@ -212,58 +225,81 @@ def _settings_of(full: dict[str, Any]) -> Settings:
     return Settings(name=PUBLISHED) if settings.get("name") == PUBLISHED else settings_from_dict(settings)
 
 
-def _titles(extractions: Sequence[Extraction]) -> list[str]:
-    """Return one column title per extraction; segment names need not be unique."""
-    titles: list[str] = []
-    for e in extractions:
-        title = e.segment if e.filter == "original" else f"{e.segment}, {e.filter}"
-        while title in titles:
-            title += " (2)"
-        titles.append(title)
-    return titles
+def _first_of_segments(full: dict[str, Any]) -> list[dict[str, Any]]:
+    return full["segments"][:: len(full["segments"]) // len(full["segment_ids"])]
 
 
-def _row_per_feature(extractions: Sequence[Extraction], titles: Sequence[str]) -> dict[str, Sequence[Any]]:
-    first = extractions[0].values
+def _key(entry: Entry) -> tuple[str, str]:
+    return entry[0], entry[1].column
+
+
+def _column(entry: Entry) -> str:
+    """Return the name of a feature's column."""
+    return entry[1].column if entry[0] == _ORIGINAL else f"{entry[0]}_{entry[1].column}"
+
+
+def _by_segment(extractions: Sequence[Extraction], count: int) -> list[dict[tuple[str, str], FeatureValue]]:
+    filters = len(extractions) // count
+    return [
+        {(e.filter, v.column): v for e in extractions[n * filters : (n + 1) * filters] for v in e.values}
+        for n in range(count)
+    ]
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Return column names; those of segments need not be unique, nor others than the table's own."""
+    taken = ["Family", "Feature", "Aggregation", "Filter", "Unit", "IBSI code", "Category", "Note"]
+    unique: list[str] = []
+    for name in names:
+        while name in taken:
+            name += " (2)"
+        taken.append(name)
+        unique.append(name)
+    return unique
+
+
+def _row_per_feature(
+    entries: Sequence[Entry], segments: Sequence[dict[tuple[str, str], FeatureValue]], names: Sequence[str]
+) -> dict[str, Sequence[Any]]:
+    values = [v for _filter, v in entries]
     columns: dict[str, Sequence[Any]] = {
-        "Family": [v.feature.family for v in first],
-        "Feature": [v.feature.name.replace("_", " ") for v in first],
-        "Aggregation": [v.aggregation for v in first],
+        "Family": [v.feature.family for v in values],
+        "Feature": [v.feature.name.replace("_", " ") for v in values],
+        "Aggregation": [v.aggregation for v in values],
     }
-    found = [{v.column: v for v in e.values} for e in extractions]
-    for title, values in zip(titles, found, strict=True):
-        columns[title] = [values[v.column].value if v.column in values else None for v in first]
-    columns["Unit"] = [v.unit for v in first]
-    columns["IBSI code"] = [v.feature.ibsi for v in first]
-    columns["Category"] = [v.feature.category for v in first]
+    for name, found in zip(names, segments, strict=True):
+        columns[name] = [found[_key(e)].value for e in entries]
+    columns["Unit"] = [v.unit for v in values]
+    columns["IBSI code"] = [v.feature.ibsi for v in values]
+    columns["Category"] = [v.feature.category for v in values]
+    columns["Filter"] = [filter_label for filter_label, _value in entries]
     columns["Note"] = [
-        _joined({t: f[v.column].note for t, f in zip(titles, found, strict=True) if v.column in f}) for v in first
+        _joined({name: found[_key(e)].note for name, found in zip(names, segments, strict=True)}) for e in entries
     ]
     return columns
 
 
 def _joined(notes: dict[str, str]) -> str:
-    """Return the notes of one row; one that not all columns share names its column."""
+    """Return the notes of one row; one that not all segments share names its segment."""
     if len(set(notes.values())) <= 1:
         return next(iter(notes.values()), "")
-    return "; ".join(f"{title}: {note}" for title, note in notes.items() if note)
+    return "; ".join(f"{name}: {note}" for name, note in notes.items() if note)
 
 
-def _row_per_segment(extractions: Sequence[Extraction]) -> dict[str, Sequence[Any]]:
-    columns: dict[str, Sequence[Any]] = {
-        "Segment": [e.segment for e in extractions],
-        "Filter": [e.filter for e in extractions],
-    }
-    found = [{v.column: v for v in e.values} for e in extractions]
-    for v in extractions[0].values:
-        columns[v.column] = [values[v.column].value if v.column in values else None for values in found]
-    columns["Note"] = ["; ".join(f"{v.column}: {v.note}" for v in e.values if v.note) for e in extractions]
+def _row_per_segment(
+    entries: Sequence[Entry], segments: Sequence[dict[tuple[str, str], FeatureValue]], names: Sequence[str]
+) -> dict[str, Sequence[Any]]:
+    columns: dict[str, Sequence[Any]] = {"Segment": names}
+    for entry in entries:
+        columns[_column(entry)] = [found[_key(entry)].value for found in segments]
+    notes = [{_column(e): found[_key(e)].note for e in entries} for found in segments]
+    columns["Note"] = ["; ".join(f"{column}: {note}" for column, note in n.items() if note) for n in notes]
     return columns
 
 
-def _cell(node: Any, full: dict[str, Any], n: int, row: int) -> float | None:
-    """Return the value of a feature (its row in the record) for an extraction."""
-    line, column = (n, row + 2) if full["row_per_segment"] else (row, n + 3)
+def _cell(node: Any, row_per_segment: bool, segment: int, entry: int) -> float | None:
+    """Return the value of an entry for a segment, by their numbers."""
+    line, column = (segment, entry + _BEFORE_FEATURES) if row_per_segment else (entry, segment + _BEFORE_SEGMENTS)
     value = node.GetTable().GetValue(line, column)
     if not value.IsValid():
         raise InputError(f"Rows or columns of '{node.GetName()}' were removed. Compute the features again.")

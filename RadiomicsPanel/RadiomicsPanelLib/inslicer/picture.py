@@ -121,7 +121,9 @@ def draw_points(
         axes.painter.setBrush(qt.QBrush(qt.QColor(_POINT)))
         axes.painter.drawEllipse(place, 4, 4)
         axes.painter.setPen(like.palette.color(qt.QPalette.Text))
-        axes.text((place.x() + 7, place.y() - 8, 140, 16), qt.Qt.AlignLeft | qt.Qt.AlignVCenter, name)
+        right = place.x() > size[0] / 2  # the name goes to the side with more room
+        side = qt.Qt.AlignRight if right else qt.Qt.AlignLeft
+        axes.text((place.x() + (-147 if right else 7), place.y() - 8, 140, 16), side | qt.Qt.AlignVCenter, name)
     return axes.finish(*labels)
 
 

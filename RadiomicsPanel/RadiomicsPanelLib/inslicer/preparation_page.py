@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import qt
@@ -79,7 +80,7 @@ class PreparationPage(Page):
         self.live = LatestWins(self._on_preview, self._on_failed)
         ui = self.ui
         for n, name in enumerate(("spacingKSpinBox", "spacingJSpinBox", "spacingISpinBox")):
-            self._number(getattr(ui, name), "spacing_kji_mm", lambda s, n=n: _spacing(s)[n], self._take_spacing)
+            self._number(getattr(ui, name), "spacing_kji_mm", partial(_spacing_along, n), self._take_spacing)
         self._choice(ui.interpolationComboBox, "interpolation", {"linear": _("linear"), "cubic": _("cubic B-spline")})
         self._check(ui.roundCheckBox, "round_intensities")
         self._limit(ui.lowerLineEdit, "lower")
@@ -97,20 +98,12 @@ class PreparationPage(Page):
         }
         self._choice(ui.discretizationComboBox, "discretization", kinds)
         self._choice(ui.ivhComboBox, "ivh_discretization", kinds | {"none": _("as they are")})
-        for prefix in ("", "ivh_"):
-            width, count = (
-                (ui.binWidthSpinBox, ui.binCountSpinBox) if not prefix else (ui.ivhWidthSpinBox, ui.ivhCountSpinBox)
-            )
-            self._bins(width, count, prefix)
+        self._bins(ui.binWidthSpinBox, ui.binCountSpinBox, "")
+        self._bins(ui.ivhWidthSpinBox, ui.ivhCountSpinBox, "ivh_")
         for aggregation in AGGREGATIONS:
-            box = getattr(ui, f"aggregation{aggregation}CheckBox")
-            self._add(
-                box,
-                "aggregations",
-                "toggled(bool)",
-                lambda s, b=box, a=aggregation: setattr(b, "checked", a in s.aggregations),
-                lambda s: tuple(a for a in AGGREGATIONS if getattr(self.ui, f"aggregation{a}CheckBox").checked),
-            )
+            box = self._aggregation_box(aggregation)
+            show = partial(_show_aggregation, box, aggregation)
+            self._add(box, "aggregations", "toggled(bool)", show, self._take_aggregations)
         self._add(
             ui.unitLineEdit,
             "intensity_unit",
@@ -120,8 +113,9 @@ class PreparationPage(Page):
         )
         ui.saveSettingsButton.connect("clicked()", self._on_save)
         ui.previewTable.setHorizontalHeaderLabels(
-            [_("Segment"), _("Source [ml]"), _("Resampled [ml]"), _("Voxels"), _("Levels"), _("Voxels per level")]
+            [_("Segment"), _("Before [ml]"), _("After [ml]"), _("Voxels"), _("Levels"), _("Voxels/level")]
         )
+        ui.previewTable.verticalHeader().hide()
         ui.previewTable.connect("currentCellChanged(int,int,int,int)", lambda row, *rest: self._draw(row))
 
     def cleanup(self) -> None:
@@ -164,10 +158,10 @@ class PreparationPage(Page):
             tip = f"{REASONS[editor.name]}\n\n{base.name}: {preset[editor.name]}. {base.reason}"
             widget.toolTip = _("Edited. ") + tip if editor.name in changed else tip
         ui = self.ui
-        ui.binWidthSpinBox.enabled = settings.discretization == "bin_width"
-        ui.binCountSpinBox.enabled = settings.discretization == "bin_count"
-        ui.ivhWidthSpinBox.enabled = settings.ivh_discretization == "bin_width"
-        ui.ivhCountSpinBox.enabled = settings.ivh_discretization == "bin_count"
+        ui.binWidthSpinBox.setVisible(settings.discretization == "bin_width")
+        ui.binCountSpinBox.setVisible(settings.discretization == "bin_count")
+        ui.ivhWidthSpinBox.setVisible(settings.ivh_discretization == "bin_width")
+        ui.ivhCountSpinBox.setVisible(settings.ivh_discretization == "bin_count")
 
     def _add(
         self,
@@ -239,6 +233,12 @@ class PreparationPage(Page):
         )
         count.setKeyboardTracking(False)
 
+    def _aggregation_box(self, aggregation: str) -> Any:
+        return getattr(self.ui, f"aggregation{aggregation}CheckBox")
+
+    def _take_aggregations(self, settings: Settings) -> tuple[str, ...]:
+        return tuple(aggregation for aggregation in AGGREGATIONS if self._aggregation_box(aggregation).checked)
+
     def _take_spacing(self, settings: Settings) -> tuple[float | None, ...] | None:
         sizes = [getattr(self.ui, f"spacing{axis}SpinBox").value or None for axis in "KJI"]
         return tuple(sizes) if any(sizes) else None
@@ -292,6 +292,7 @@ class PreparationPage(Page):
                 item = qt.QTableWidgetItem(text)
                 item.setFlags(qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled)
                 table.setItem(n, column, item)
+        table.resizeColumnsToContents()
         row = min(row, len(previews) - 1)
         table.setCurrentCell(row, 0)
         table.blockSignals(was_blocked)
@@ -353,8 +354,12 @@ def _numbers(preview: LevelPreview | str) -> list[str]:
     ]
 
 
-def _spacing(settings: Settings) -> tuple[float, ...]:
-    return tuple(size or 0.0 for size in settings.spacing_kji_mm or (0.0, 0.0, 0.0))
+def _spacing_along(axis: int, settings: Settings) -> float:
+    return 0.0 if settings.spacing_kji_mm is None else settings.spacing_kji_mm[axis] or 0.0
+
+
+def _show_aggregation(box: Any, aggregation: str, settings: Settings) -> None:
+    box.checked = aggregation in settings.aggregations
 
 
 def _first_bins(settings: Settings, prefix: str, kind: str) -> dict[str, Any]:

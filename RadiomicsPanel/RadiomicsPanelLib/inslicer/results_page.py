@@ -21,7 +21,8 @@ from RadiomicsPanelLib.inslicer.edited_settings import settings_record
 from RadiomicsPanelLib.inslicer.feature_table import (
     RECORD,
     STALE,
-    describe_feature,
+    describe_entry,
+    entries_of,
     extractions_of,
     is_feature_table,
     record_of,
@@ -125,7 +126,7 @@ class ResultsPage(Page):
             slicer.util.showStatusMessage(str(error), 5000)
         done = self._extractions
         self.ui.provenanceText.setPlainText(self.logic.describeTable(table) if done else "")
-        names = [describe_feature(value) for value in done[0].values] if done else []
+        names = [describe_entry(entry) for entry in entries_of(done)]
         for n, box in enumerate((self.ui.plotXComboBox, self.ui.plotYComboBox)):
             was_blocked, text = box.blockSignals(True), box.currentText
             box.clear()
