@@ -13,6 +13,7 @@ from BreastBiomarkersLib.progress import Cancelled
 from BreastBiomarkersLib.training import read_checkpoint
 from NIRSTReconstructionLib.cli import main
 from NIRSTReconstructionLib.dataset import DatasetSettings, generate_dataset
+from NIRSTReconstructionLib.model_card import table_lines
 from NIRSTReconstructionLib.network_data import look, read_phantom_set
 from NIRSTReconstructionLib.network_settings import PRESETS, PhysicsSettings, Variation, small
 from NIRSTReconstructionLib.networks import eyes_of, make_network, read_network, run
@@ -102,6 +103,31 @@ def test_stopped_and_continued_is_bit_for_bit_the_same(data, trained, tmp_path):
         assert first.keys() == second.keys()
         assert all(torch.equal(first[key], second[key]) for key in first)
     assert (tmp_path / "run" / "history.csv").read_bytes() == (trained[0] / "history.csv").read_bytes()
+
+
+def test_half_precision_learns_the_same_to_its_rounding(data, tmp_path):
+    first, second = (
+        train([data], tmp_path / str(half), tiny("znet", epochs=1, looks=1, bfloat16=half), device="cpu")["mse"]
+        for half in (False, True)
+    )
+    assert first != second
+    assert first == pytest.approx(second, rel=0.02)
+    assert "half precision" in (tmp_path / "True" / "model_card.md").read_text()
+
+
+def test_card_tells_what_the_table_says():
+    row = {"set": "matched", "method": "znet", "chromophore": "water", "cases": "400", "contrast_true": "0.53"}
+    row |= {"mse_body_mean": "1.25", "psnr_db_body_mean": "31.2", "ssim_body_mean": "0.91"}
+    row |= {"contrast": "0.5", "contrast_error": "0.125"}
+    others = [row | {"chromophore": "hbo", "mse_body_mean": "9.9"}, row | {"set": "mri-invisible"}]
+    yardstick = row | {"method": "mri-only", "contrast_error": "0.19"}
+    text = "\n".join(table_lines([row, *others, yardstick], "znet"))
+    assert "| matched | 400 | 1.25 | 31.2 | 0.91 | 0.53 | 0.5 | 0.125 | 0.19 |" in text
+    assert "| mri-invisible | 400 | 1.25 | 31.2 | 0.91 | 0.53 | 0.5 | 0.125 |  |" in text
+    assert "MSE 0.05, PSNR (dB) 43.3, SSIM 0.99; here: MSE 1.25, PSNR (dB) 31.2, SSIM 0.91" in text
+    assert "9.9" not in text
+    with pytest.raises(InputError, match="no method 'hybrid'"):
+        table_lines([row], "hybrid")
 
 
 def test_another_seed_gives_other_weights(data, trained, tmp_path):
