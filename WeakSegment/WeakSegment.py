@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import fields
 from enum import Enum
 from types import SimpleNamespace
 from typing import Annotated
@@ -24,8 +25,9 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleLogic,
     ScriptedLoadableModuleTest,
 )
-from WeakSegmentLib.settings import PublishedSettings, RandomWalkSettings
+from WeakSegmentLib.settings import METHODS, NetworkSettings, PublishedSettings, RandomWalkSettings
 
+WEIGHTS_KEY = "WeakSegment/Weights"
 SURFACE_DELAY_MS = 300  # after the last live update
 Markups = slicer.vtkMRMLMarkupsNode
 POINT_EVENTS = (
@@ -97,12 +99,13 @@ def loadSyntheticCase(source=None):
     return [exam.preNode, *exam.postNodes, exam.pointsNode, exam.truthSegmentationNode, exam.tissueNode]
 
 
-class Method(Enum):
-    RANDOM_WALK = RandomWalkSettings.method
-    PUBLISHED = PublishedSettings.method
-
+class MethodName(Enum):
     def label(self):
-        return _("Random walk") if self is Method.RANDOM_WALK else _("As published")
+        titles = {"random-walk": _("Random walk"), "network": _("Network"), "published": _("As published")}
+        return titles.get(self.value, self.value)
+
+
+Method = MethodName("Method", {name.upper().replace("-", "_"): name for name in METHODS}, module=__name__)
 
 
 class Contrast(Enum):
@@ -131,7 +134,8 @@ class WeakSegmentParameterNode:
     points: vtkMRMLMarkupsFiducialNode
     output: vtkMRMLSegmentationNode
     live: bool = False
-    method: Method = Method.RANDOM_WALK
+    method: Method = Method(RandomWalkSettings.method)
+    refineIterations: Annotated[int, WithinRange(0, 500)] = NetworkSettings.refine_iterations
     longestSide: Annotated[int, WithinRange(16, 128)] = RandomWalkSettings.longest_side
     repetitions: Annotated[int, WithinRange(0, 20)] = RandomWalkSettings.repetitions
     excludeNonEnhancing: bool = RandomWalkSettings.exclude_non_enhancing
@@ -185,6 +189,9 @@ class WeakSegmentWidget(ModulePanel):
         ui.editorButton.connect("clicked()", self.onSegmentEditor)
         ui.nirstButton.connect("clicked()", self.onNirst)
         ui.radiomicsButton.connect("clicked()", self.onRadiomics)
+        ui.weightsPathLineEdit.setCurrentPath(str(qt.QSettings().value(WEIGHTS_KEY) or ""))
+        for signal in ("currentPathChanged(QString)", "validInputChanged(bool)"):
+            ui.weightsPathLineEdit.connect(signal, self.onWeights)
         ui.referenceSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onReferenceSelected)
         ui.referenceSelector.connect("currentSegmentChanged(QString)", self.onReferenceSelected)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.onNodeAdded)
@@ -296,9 +303,8 @@ class WeakSegmentWidget(ModulePanel):
             self._problem = self.ui.pointsStatusLabel.text = str(error)
         self.showLesions()
         self.showPlaceModes()
-        ours = p.method is Method.RANDOM_WALK
-        for name in ("longestSideSpinBox", "excludeCheckBox", "noiseMultipleSlider", "segmentAboveSlider"):
-            getattr(self.ui, name).enabled = ours
+        for name, control in self.settingControls().items():
+            control.enabled = name in self.settings()
         self.ui.contrastComboBox.enabled = p.preContrast is not None
         self.ui.addLesionButton.enabled = p.image is not None
         self.ui.undoButton.enabled = self.logic.canUndo() and not self.job.running
@@ -355,9 +361,7 @@ class WeakSegmentWidget(ModulePanel):
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeRemoved(self, caller, event, node):
-        if self.parameters is not None and self.parameters.points is node:
-            self.parameters.points = None
-        elif node.IsA("vtkMRMLMarkupsFiducialNode"):
+        if node.IsA("vtkMRMLMarkupsFiducialNode"):
             self.refresh()
 
     # Cohort
@@ -391,7 +395,7 @@ class WeakSegmentWidget(ModulePanel):
             place.setPlaceModeEnabled(False)
             place.setCurrentNode(None)
         placing = place.currentNode() if place.placeModeEnabled else None
-        ours = lesion is not None and p.method is Method.RANDOM_WALK
+        ours = lesion is not None and p.method.value != PublishedSettings.method
         for tumor, button in ((True, self.ui.tumorClicksButton), (False, self.ui.backgroundClicksButton)):
             button.enabled = ours
             button.setChecked(placing is not None and placing is nodes.get(tumor))
@@ -437,14 +441,40 @@ class WeakSegmentWidget(ModulePanel):
     def question(self):
         """Return the arguments of the logic's `segment` and `ask`."""
         p = self.parameters
-        settings = {"contrast": p.contrast.value, "repetitions": p.repetitions}
-        if p.method is Method.RANDOM_WALK:
-            settings["longest_side"] = p.longestSide
-            settings["exclude_non_enhancing"] = p.excludeNonEnhancing
-            settings["noise_multiple"] = p.noiseMultiple
-            settings["segment_above"] = p.segmentAbove
         name = self.logic.lesion(p.points).name
-        return (p.image, p.points, p.preContrast, p.output, p.method.value, name), settings
+        chosen = {"contrast": p.contrast.value, **self.settings()}
+        return (p.image, p.points, p.preContrast, p.output, p.method.value, name), chosen
+
+    def settings(self):
+        """Return the settings of the panel that the chosen method has."""
+        p = self.parameters
+        values = {
+            "weights": self.ui.weightsPathLineEdit.currentPath,
+            "refine_iterations": p.refineIterations,
+            "longest_side": p.longestSide,
+            "repetitions": p.repetitions,
+            "exclude_non_enhancing": p.excludeNonEnhancing,
+            "noise_multiple": p.noiseMultiple,
+            "segment_above": p.segmentAbove,
+        }
+        known = {field.name for field in fields(METHODS[p.method.value])}
+        return {name: value for name, value in values.items() if name in known}
+
+    def settingControls(self):
+        ui = self.ui
+        return {
+            "weights": ui.weightsPathLineEdit,
+            "refine_iterations": ui.refineSpinBox,
+            "longest_side": ui.longestSideSpinBox,
+            "repetitions": ui.repetitionsSpinBox,
+            "exclude_non_enhancing": ui.excludeCheckBox,
+            "noise_multiple": ui.noiseMultipleSlider,
+            "segment_above": ui.segmentAboveSlider,
+        }
+
+    def onWeights(self, change):
+        qt.QSettings().setValue(WEIGHTS_KEY, self.ui.weightsPathLineEdit.currentPath)
+        self.refresh()
 
     def apply(self):
         self.following.cancel()
@@ -471,9 +501,8 @@ class WeakSegmentWidget(ModulePanel):
 
     def fingerprint(self):
         p = self.parameters
-        choices = (p.method, p.contrast, p.longestSide, p.repetitions)
-        settings = (p.excludeNonEnhancing, p.noiseMultiple, p.segmentAbove)
-        return (*choices, *settings, *self.logic.fingerprint(p.image, p.preContrast, p.points))
+        choices = (p.method, p.contrast, *self.settings().items())
+        return (*choices, *self.logic.fingerprint(p.image, p.preContrast, p.points))
 
     def follow(self):
         """Ask for the selected lesion anew if it changed since its segment was last asked for, and live is on."""
@@ -933,7 +962,7 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
 
         question = self.ask(*inputs, **settings)
         score = final_answer(question.inputs, progress).result.score
-        return map_to_node(question.lesion, "scoreMap", "random-walk score", score, question.volume_node)
+        return map_to_node(question.lesion, "scoreMap", scoreTitle(question), score, question.volume_node)
 
     def jitterBand(self, *inputs, progress=ignore_progress, **settings):
         """Return a volume with the share of runs, with moved points, in which a voxel is lesion; as for `segment`."""
@@ -983,6 +1012,10 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
         from WeakSegmentLib.inslicer.simulated_exam import simulate_exam
 
         return simulate_exam(seed, kind, diameter_mm, progress)
+
+
+def scoreTitle(question):
+    return "network score" if isinstance(question.inputs.settings, NetworkSettings) else "random-walk score"
 
 
 def hasImage(volumeNode):

@@ -135,6 +135,45 @@ def test_other_modules_take_the_segment(host, cases):
     assert (radiomics.image, radiomics.segmentation, list(radiomics.segmentIds)) == (p.image, p.output, [segment])
 
 
+def test_network_method_with_weights_of_ones_own(host, cases, tmp_path, monkeypatch):
+    import importlib.util
+
+    import slicer
+    import torch
+    from BreastBiomarkersLib.training import reproducible, write_checkpoint
+    from WeakSegmentLib.network_method import KIND, make_lesion_network
+
+    widget = cases.ready_panel()
+    p, ui = widget.parameters, widget.ui
+    assert not ui.weightsPathLineEdit.enabled
+    ui.methodComboBox.setCurrentIndex(ui.methodComboBox.findText("Network"))
+    assert ui.weightsPathLineEdit.enabled
+    assert ui.refineSpinBox.enabled
+    assert not ui.segmentAboveSlider.enabled, "the method has no such setting"
+    assert ui.tumorClicksButton.enabled
+    path = tmp_path / "weights.safetensors"
+    ui.weightsPathLineEdit.setCurrentPath(str(path))
+    with cases.shown_errors() as errors:
+        ui.applyButton.click()
+    assert "weights.safetensors' does not exist" in errors[0], errors
+    assert p.output is None
+    with reproducible(0, torch.device("cpu")):
+        write_checkpoint(path, make_lesion_network().state_dict(), {"kind": KIND})
+    ui.refineSpinBox.setValue(1)
+    ui.applyButton.click()
+    record = cases.run_record(widget)
+    assert record["method"] == "network"
+    assert (record["settings"]["weights"], record["settings"]["refine_iterations"]) == (str(path), 1)
+    ui.refineSpinBox.setValue(0)
+    ui.scoreButton.click()
+    assert slicer.util.getNode("Lesion: network score")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else find(name, *rest))
+    with cases.shown_errors() as errors:
+        ui.applyButton.click()
+    assert "Install the extension PyTorch" in errors[0]
+
+
 def test_program_error_is_shown_with_its_place(host, cases, monkeypatch):
     widget = cases.ready_panel()
 

@@ -778,6 +778,28 @@ def case_settings_reach_the_method():
     assert record["settings"]["repetitions"] == 2
 
 
+def case_methods_are_those_of_the_library():
+    from WeakSegmentLib.settings import METHODS
+
+    box = open_panel().ui.methodComboBox
+    assert box.count == len(METHODS)
+    assert [box.itemText(n) for n in range(3)] == ["Random walk", "As published", "Network"]
+
+
+def case_deleted_nodes_are_not_replaced_by_others():
+    widget = ready_panel()
+    p = widget.parameters
+    add_volume("another", 0, 5)
+    p.late = add_volume("post 2", 40, 3)
+    widget.ui.applyButton.click()
+    add_truth(p.image)
+    for role in ("late", "preContrast", "output", "points", "image"):
+        slicer.mrmlScene.RemoveNode(getattr(p, role))
+        assert getattr(p, role) is None, role
+    assert widget.ui.imageSelector.currentNode() is None
+    assert "No image is selected" in widget.ui.applyButton.toolTip
+
+
 def run_record(widget):
     text = vtk.mutable("")
     segment = widget.parameters.output.GetSegmentation().GetSegment(lesion_segment(widget))

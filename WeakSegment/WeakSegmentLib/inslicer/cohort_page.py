@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,33 +11,19 @@ import slicer
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.inslicer.jobs import PanelJob
 from BreastBiomarkersLib.inslicer.panel import showing_errors
-from BreastBiomarkersLib.inslicer.requirements import ensure_requirements
 from slicer.i18n import tr as _
 
 from WeakSegmentLib import case_list
 from WeakSegmentLib.inslicer.cohort_cases import PREDICTION_COLOR, REFERENCE_COLOR, OpenCase, add_case_from_scene
+from WeakSegmentLib.inslicer.learning_packages import ensure_learning_packages
 from WeakSegmentLib.inslicer.lesions import POINT_COUNT, Lesion
 from WeakSegmentLib.training_settings import METHODS, PRESETS
 
-PACKAGES = ("safetensors>=0.4", "matplotlib>=3.8")
 SETTINGS_KEY = "WeakSegment/Cohort/"
 CURVES_EVERY_MS = 2000
 MOST_LOG_LINES = 2000
 CURVES = "curves.png"
 PATHS = ("table", "folder", "training", "settings", "network", "masks")
-
-
-class LoggedJob(PanelJob):
-    """A job whose progress messages also go to a log."""
-
-    def __init__(self, button: Any, bar: Any, lock: Callable[[bool], None], log: Callable[[str], None]) -> None:
-        super().__init__(button, bar, lock)
-        self._log = log
-
-    def _show(self, fraction: float, message: str) -> None:
-        super()._show(fraction, message)
-        if message and not self._closed:
-            self._log(message)
 
 
 class CohortPage:
@@ -64,8 +49,8 @@ class CohortPage:
         self._states: list[case_list.PointsState] = []
         self.open_case: OpenCase | None = None
         self._drawn: tuple[Any, ...] | None = None
-        self.training = LoggedJob(ui.trainButton, ui.trainProgressBar, self._on_job, self._log)
-        self.predicting = LoggedJob(ui.predictButton, ui.predictProgressBar, self._on_job, self._log)
+        self.training = PanelJob(ui.trainButton, ui.trainProgressBar, self._on_job)
+        self.predicting = PanelJob(ui.predictButton, ui.predictProgressBar, self._on_job)
         ui.logTextEdit.setMaximumBlockCount(MOST_LOG_LINES)
         for names, titles, box in (
             (METHODS, method_titles(), ui.trainMethodComboBox),
@@ -236,7 +221,7 @@ class CohortPage:
             if settings is not None:
                 arguments += ["--settings", str(settings)]
             self._log(_("Training on {count} cases.").format(count=count))
-            self.training.start("WeakSegmentLib", arguments, self._on_trained)
+            self.training.start("WeakSegmentLib", arguments, self._on_trained, self._log, self._on_stopped)
             self._timer.start()
 
     def predict(self) -> None:
@@ -250,7 +235,7 @@ class CohortPage:
             count = case_list.write_ready_cases(self.cases, table)
             self._log(_("Predicting {count} cases.").format(count=count))
             arguments = ["predict", "--model", str(network), "--cases", str(table), "--output", str(masks)]
-            self.predicting.start("WeakSegmentLib", arguments, self._on_predicted)
+            self.predicting.start("WeakSegmentLib", arguments, self._on_predicted, self._log, self._on_stopped)
 
     def review(self, name: str) -> None:
         """Open a case with its prediction, and its true mask where there is one."""
@@ -386,6 +371,10 @@ class CohortPage:
             self._show_curves()
         self.update()
 
+    def _on_stopped(self, message: str) -> None:
+        if not message:  # else the log has it
+            self._log(_("Stopped."))
+
     def _on_trained(self, figures: dict[str, Any]) -> None:
         self._log(_("Trained: {model}").format(model=figures["model"]))
         self._paths["network"].setCurrentPath(str(figures["model"]))
@@ -437,23 +426,3 @@ def preset_titles() -> dict[str, str]:
         "published": _("As published (GPU)"),
         "small": _("Small network (CPU, minutes)"),
     }
-
-
-def ensure_learning_packages() -> None:
-    """Make sure that a network can be trained, asking before anything is installed.
-
-    Raises
-    ------
-    InputError
-        If something is missing afterwards.
-    """
-    if importlib.util.find_spec("torch") is None:
-        try:
-            import PyTorchUtils
-        except ImportError as error:
-            raise InputError(
-                "Networks need PyTorch. Install the extension PyTorch in the Extensions Manager, then restart Slicer."
-            ) from error
-        if PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True) is None:
-            raise InputError("Networks need PyTorch, and its installation was declined.")
-    ensure_requirements(PACKAGES, "WeakSegment")

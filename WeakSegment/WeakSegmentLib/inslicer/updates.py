@@ -23,13 +23,14 @@ from BreastBiomarkersLib.inslicer.nodes import (
 from BreastBiomarkersLib.progress import Progress, ignore_progress, portion
 from BreastBiomarkersLib.volume import Volume
 
+from WeakSegmentLib.inslicer.learning_packages import ensure_learning_packages
 from WeakSegmentLib.inslicer.lesions import TUMOR_COLOR, Lesion, Prompts, lesions_in_scene, segment_names
 from WeakSegmentLib.kinetics import percent_enhancement
 from WeakSegmentLib.methods import Click, crop_of
 from WeakSegmentLib.points import ExtremePoints
 from WeakSegmentLib.pseudo_mask import Label
 from WeakSegmentLib.segmentation import Segmentation, segment_by_random_walk
-from WeakSegmentLib.settings import METHODS, RandomWalkSettings, Settings
+from WeakSegmentLib.settings import METHODS, NetworkSettings, RandomWalkSettings, Settings
 
 UNLABELED_COLOR = (1.0, 0.79, 0.08)
 FILL_OPACITY = 0.2
@@ -131,6 +132,8 @@ def ask(
         raise InputError(f"There is no method '{method}'; use {' or '.join(METHODS)}.")
     if contrast not in CONTRASTS:
         raise InputError(f"There is no contrast '{contrast}'; use {', '.join(CONTRASTS)}.")
+    if method == NetworkSettings.method:
+        ensure_learning_packages()
     chosen = METHODS[method](**settings)
     grid, lesion = grid_from_node(volume_node), Lesion(points_node)
     if segmentation_node is None:
