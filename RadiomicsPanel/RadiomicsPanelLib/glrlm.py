@@ -31,20 +31,20 @@ def find_runs(levels: LevelImage, direction: tuple[int, int, int]) -> Runs:
 
     All runs are followed together, one voxel per step, and drop out where they end.
     """
-    padded = np.pad(levels.levels, 1)
-    flat = padded.ravel()
-    row, page = padded.shape[2], padded.shape[1] * padded.shape[2]
+    flat, voxels = levels.padded.ravel(), levels.padded_voxels
+    row, page = levels.padded.shape[2], levels.padded.shape[1] * levels.padded.shape[2]
     step = direction[0] * page + direction[1] * row + direction[2]
-    voxels = np.flatnonzero(flat)
-    starts = voxels[flat[voxels] != flat[voxels - step]]
+    of_level = flat[voxels]
+    first = of_level != flat[voxels - step]
+    starts, of_level = voxels[first], of_level[first]
     lengths = np.ones(len(starts), dtype=np.int64)
-    live, ends = np.arange(len(starts)), starts
+    live, ends, followed = np.arange(len(starts)), starts, of_level
     while len(live):
         ends = ends + step
-        goes_on = flat[ends] == flat[starts[live]]
-        live, ends = live[goes_on], ends[goes_on]
+        goes_on = flat[ends] == followed
+        live, ends, followed = live[goes_on], ends[goes_on], followed[goes_on]
         lengths[live] += 1
-    return Runs(flat[starts].astype(np.int64), lengths, starts // page - 1)
+    return Runs(of_level.astype(np.int64), lengths, starts // page - 1)
 
 
 def prepare(roi: Roi, aggregations: tuple[str, ...]) -> dict[str, list[CountMatrix]]:

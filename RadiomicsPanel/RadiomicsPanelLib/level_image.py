@@ -100,6 +100,16 @@ class LevelImage:
         return int(np.count_nonzero(self.levels))
 
     @cached_property
+    def padded(self) -> NDArray[Any]:
+        """(K + 2, J + 2, I + 2) levels with a margin of one."""
+        return np.pad(self.levels, 1)
+
+    @cached_property
+    def padded_voxels(self) -> NDArray[np.int64]:
+        """Indices of the region's voxels in the flattened `padded`."""
+        return np.flatnonzero(self.padded)
+
+    @cached_property
     def slice_counts(self) -> NDArray[np.int64]:
         """(K,) voxels of the region in each slice."""
         return np.count_nonzero(self.levels, axis=(1, 2))
