@@ -1,7 +1,10 @@
 """What RadiomicsPanel does in Slicer; every case runs in the real application and in the test host."""
 
 import csv
+import dataclasses
+import json
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,10 @@ import vtk
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.inslicer.nodes import mask_to_segment, segmentation_for, volume_to_node
 from BreastBiomarkersLib.volume import Volume
+from RadiomicsPanelLib.filters import filter_from_dict
+from RadiomicsPanelLib.inslicer.feature_table import extractions_of
+from RadiomicsPanelLib.settings import PRESETS
+from RadiomicsPanelLib.table import write_table
 
 
 def make_exam(transformed=False):
@@ -175,6 +182,291 @@ def case_only_the_selected_segment_and_checked_families_are_measured():
     assert not widget.ui.applyButton.enabled
     assert "family" in widget.ui.applyButton.toolTip
     widget.exit()
+
+
+def open_panel(page="dataPage"):
+    """Return the panel with all settings shown and a page in front."""
+    slicer.util.selectModule("RadiomicsPanel") if slicer.util.mainWindow() else None
+    widget = slicer.util.getModuleWidget("RadiomicsPanel")
+    widget.enter()
+    widget.parameters.allSettings = True
+    widget.showPage(page)
+    return widget
+
+
+def wait(widget, seconds=60.0):
+    """Let the panel's threads end."""
+    lives = [
+        getattr(page, name) for page in widget.pages for name in ("live", "checking", "updating") if hasattr(page, name)
+    ]
+    end = time.monotonic() + seconds
+    quiet = 0
+    while quiet < 3:  # an answer may ask the next question
+        slicer.app.processEvents()
+        time.sleep(0.01)
+        quiet = 0 if any(live.busy for live in lives) else quiet + 1
+        assert time.monotonic() < end, "the panel's threads do not end"
+
+
+def preview_texts(widget, row=0):
+    table = widget.ui.previewTable
+    return [table.item(row, column).text() for column in range(table.columnCount)]
+
+
+def column_of(table, name):
+    return [table.GetTable().GetColumnByName(name).GetValue(row) for row in range(table.GetNumberOfRows())]
+
+
+def case_preview_says_what_a_run_will_find():
+    volume, segmentation = make_exam()
+    widget = open_panel("preparationPage")
+    wait(widget)
+    done = logic().extract(volume, segmentation, families=["stat"])
+    for row, extraction in enumerate(done.extractions):
+        found = extraction.preparation
+        texts = preview_texts(widget, row)
+        assert texts[0] == extraction.segment
+        assert texts[1] == f"{found['source_volume_mm3'] / 1000:.3g}"
+        assert texts[2] == f"{found['morphological_volume_mm3'] / 1000:.3g}"
+        assert texts[3:5] == [str(found["intensity_voxels"]), str(found["level_count"])]
+    assert not widget.ui.histogramLabel.pixmap.isNull()
+    widget.ui.discretizationComboBox.currentIndex = 0  # fixed bin width, 25
+    widget.ui.binWidthSpinBox.setValue(5.0)
+    wait(widget)
+    expected = logic().extract(volume, segmentation, families=["stat"], settings=widget.settings())
+    assert preview_texts(widget)[4] == str(expected.extractions[0].preparation["level_count"])
+    assert "bin width 5" in widget.ui.editedLabel.text
+    widget.ui.resetSettingsButton.click()
+    assert widget.settings().discretization == "bin_count"
+    assert "MR intensities are arbitrary" in widget.ui.binCountSpinBox.toolTip
+    widget.exit()
+
+
+def case_too_many_levels_are_refused_before_anything_is_computed():
+    volume, segmentation = make_exam()
+    widget = open_panel("preparationPage")
+    widget.ui.discretizationComboBox.currentIndex = 0
+    widget.ui.binWidthSpinBox.setValue(0.01)
+    wait(widget)
+    assert "> 1024" in preview_texts(widget)[4]
+    assert "at most 1024" in widget.ui.previewStatusLabel.text
+    assert "at most 1024" in refusal(lambda: logic().extract(volume, segmentation, settings=widget.settings()))
+    widget.ui.applyButton.click()
+    assert widget.parameters.table is None
+    assert not slicer.util.getNodesByClass("vtkMRMLTableNode")
+    widget.exit()
+
+
+def case_a_setting_that_cannot_be_is_not_taken():
+    make_exam()
+    widget = open_panel("preparationPage")
+    for text in ("300", "100"):
+        edit = widget.ui.lowerLineEdit if text == "300" else widget.ui.upperLineEdit
+        edit.text = text
+        edit.editingFinished()
+    assert widget.settings().lower == 300.0
+    assert widget.settings().upper is None, "below the lower limit"
+    assert widget.ui.upperLineEdit.text == ""
+    widget.ui.lowerLineEdit.text = "much"
+    widget.ui.lowerLineEdit.editingFinished()
+    assert widget.ui.lowerLineEdit.text == "300"
+    for dimension in ("2D", "2_5D", "3D"):
+        for how in ("avg", "comb"):
+            getattr(widget.ui, f"aggregation{dimension}_{how}CheckBox").checked = False
+    assert widget.settings().aggregations, "one at least"
+    widget.exit()
+
+
+def case_settings_are_saved_and_read_again():
+    make_exam()
+    widget = open_panel("featuresPage")
+    for kind in ("log", "wavelet"):
+        widget.ui.filterKindComboBox.currentIndex = widget.ui.filterKindComboBox.findData(kind)
+        widget.ui.addFilterButton.click()
+    widget.ui.filtersListWidget.currentRow = 0
+    names = [widget.ui.filterTable.item(n, 0).text() for n in range(widget.ui.filterTable.rowCount)]
+    widget.ui.filterTable.item(names.index("sigma mm"), 1).setText("3.5")
+    widget.ui.filterTable.item(names.index("sigma mm"), 1).setText("-1")
+    wanted = widget.settings()
+    assert [f.label for f in wanted.filters][0] == "log_sigma_3.5mm", "-1 mm is not taken"
+    assert len(wanted.filters) == 9
+    assert "log_sigma_3.5mm" in widget.ui.settingsSummaryLabel.text
+    widget.ui.spacingKSpinBox.setValue(2.0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "own.json")
+        widget.ui.settingsPathLineEdit.currentPath = path
+        widget.ui.saveSettingsButton.click()
+        wanted = widget.settings()
+        widget.parameters.preset = type(widget.parameters.preset).FROM_FILE
+        assert widget.settings() == wanted
+        assert widget.settings().spacing_kji_mm == (2.0, 1.0, 1.0)
+    widget.exit()
+
+
+def case_every_feature_stands_in_one_category():
+    from RadiomicsPanelLib.catalog import FEATURES
+
+    make_exam()
+    widget = open_panel("featuresPage")
+    tree = widget.ui.featuresTree
+    tops = [tree.topLevelItem(n) for n in range(tree.topLevelItemCount)]
+    assert [top.text(0).split()[0] for top in tops] == ["Morphological", "Statistical", "Regional", "Skeleton"]
+    shown = [item.child(n).text(0) for item in family_items(widget) for n in range(item.childCount())]
+    assert sorted(shown) == sorted(f.name.replace("_", " ") for f in FEATURES)
+    assert sum(int(top.text(0).split("(")[1].rstrip(")")) for top in tops) == len(FEATURES)
+    tree.setCurrentItem(family_items(widget)[0].child(0))
+    assert "IBSI code RNU0" in widget.ui.featureLabel.text
+    widget.exit()
+
+
+def case_a_table_knows_when_it_no_longer_holds():
+    volume, segmentation = make_exam()
+    widget = open_panel("resultsPage")
+    ids = list(segmentation.GetSegmentation().GetSegmentIDs())
+    widget.parameters.excludedFamilies = [name for name in widget.logic.families() if name != "stat"]
+    widget.ui.applyButton.click()
+    table = widget.parameters.table
+    wait(widget)
+    assert widget.ui.staleLabel.text == "Up to date."
+    from BreastBiomarkersLib.inslicer.nodes import mask_from_segment
+
+    before = mask_from_segment(segmentation, ids[0], volume)
+    smaller = before.with_array(before.array.copy())
+    smaller.array[: smaller.shape[0] // 2] = False
+    mask_to_segment(smaller, segmentation, "", ids[0])
+    wait(widget)
+    assert table.GetAttribute("RadiomicsPanel.Stale") == "the segment 'lesion 1' was changed"
+    assert widget.ui.staleLabel.text.startswith("Stale: the segment 'lesion 1'")
+    mask_to_segment(before, segmentation, "", ids[0])
+    wait(widget)
+    assert not table.GetAttribute("RadiomicsPanel.Stale"), "the content counts, not that something was done"
+    widget.ui.binCountSpinBox.setValue(16)
+    wait(widget)
+    assert "settings" in table.GetAttribute("RadiomicsPanel.Stale")
+    widget.ui.resetSettingsButton.click()
+    array = slicer.util.arrayFromVolume(volume)
+    array += 10.0
+    slicer.util.arrayFromVolumeModified(volume)
+    wait(widget)
+    assert table.GetAttribute("RadiomicsPanel.Stale") == "the image 'MRI' was changed"
+    mean = column_of(table, "lesion 2")[0]
+    widget.ui.autoUpdateCheckBox.checked = True
+    mask_to_segment(smaller, segmentation, "", ids[0])
+    wait(widget)
+    assert not table.GetAttribute("RadiomicsPanel.Stale")
+    assert abs(column_of(table, "lesion 2")[0] - mean - 10.0) < 1e-6
+    fresh = logic().extract(volume, segmentation, families=["stat"])
+    assert column_of(table, "lesion 1") == column_of(fresh.tableNode, "lesion 1")
+    segmentation.GetSegmentation().RemoveSegment(ids[0])
+    wait(widget)
+    assert table.GetColumnName(3) == "lesion 2", "what is left was measured again"
+    widget.exit()
+
+
+def case_the_table_of_an_earlier_run_is_complete():
+    volume, segmentation = make_exam()
+    settings = dataclasses.replace(PRESETS["mr"], filters=(filter_from_dict({"kind": "mean", "size": 3}),))
+    for row_per_segment in (False, True):
+        done = logic().extract(
+            volume, segmentation, None, settings, ["morph", "glcm", "skel"], rowPerSegment=row_per_segment
+        )
+        read = extractions_of(done.tableNode)
+        assert [(e.segment, e.filter) for e in read] == [(e.segment, e.filter) for e in done.extractions]
+        for a, b in zip(read, done.extractions, strict=True):
+            assert a.values == b.values
+            assert a.settings == b.settings
+            assert a.preparation == b.preparation
+    table = done.tableNode
+    assert table.GetColumnUnitLabel("morph_mesh_volume") == "mm^3"
+    assert table.GetColumnProperty("morph_mesh_volume", "IBSI code") == "RNU0"
+    assert table.GetColumnProperty("mean_3_glcm_contrast_3D_avg", "category") == "statistical"
+    with tempfile.TemporaryDirectory() as folder:
+        direct, exported = Path(folder) / "direct.csv", Path(folder) / "exported.csv"
+        write_table(done.extractions, direct, long=True)
+        logic().export(table, exported)
+        assert exported.read_text() == direct.read_text()
+        record = json.loads((Path(folder) / "exported.provenance.json").read_text())
+        theirs = json.loads((Path(folder) / "direct.provenance.json").read_text())
+        assert {**record, "created": ""} == {**theirs, "created": ""}
+        assert "resampled" in logic().methods(table)
+        assert "metrics.csv" in logic().report(table, Path(folder) / "report")
+        assert ".parquet" in refusal(lambda: logic().export(table, Path(folder) / "a.xlsx"))
+    count = slicer.mrmlScene.GetNumberOfNodes()
+    chart = logic().chart(table, 0, 3)
+    assert chart is logic().chart(table, 1), "made anew in place"
+    assert slicer.mrmlScene.GetNumberOfNodes() == count + 3, "chart, series, data"
+    series = chart.GetNthPlotSeriesNode(0)
+    assert series.GetPlotType() == series.PlotTypeBar
+    plain = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", "not ours")
+    assert "table of features" in refusal(lambda: logic().export(plain, "x.csv"))
+
+
+def case_a_study_made_with_pyradiomics_is_reproduced():
+    from RadiomicsPanelLib.yaml_pyradiomics import PyradiomicsParameters, extract_like_pyradiomics
+
+    volume, segmentation = make_exam()
+    widget = open_panel("preparationPage")
+    widget.parameters.preset = type(widget.parameters.preset).PYRADIOMICS
+    wait(widget)
+    widget.ui.applyButton.click()
+    table = widget.parameters.table
+    ids = list(segmentation.GetSegmentation().GetSegmentIDs())
+    case = logic().cases(volume, segmentation, ids)[1]
+    expected = extract_like_pyradiomics(case, PyradiomicsParameters())
+    names = [f"original_{a}_{b}" for a, b in zip(column_of(table, "Family"), column_of(table, "Feature"), strict=True)]
+    assert dict(zip(names, column_of(table, "lesion 2"), strict=True)) == expected
+    assert set(column_of(table, "IBSI code")) == {""}, "they are not IBSI's"
+    wait(widget)
+    assert widget.ui.staleLabel.text == "Up to date."
+    assert "another preset" in refusal(widget.settings)
+    widget.exit()
+
+
+def case_bad_input_is_said_in_the_panel():
+    volume, segmentation = make_exam()
+    segmentation.GetSegmentation().AddEmptySegment("", "empty", (1.0, 0.0, 0.0))
+    widget = open_panel()
+    assert "'empty' is empty" in widget.ui.geometryLabel.text
+    widget.ui.applyButton.click()
+    assert widget.parameters.table is None
+    ids = list(segmentation.GetSegmentation().GetSegmentIDs())
+    widget.ui.segmentsTable.setSelectedSegmentIDs(ids[:2])
+    assert widget.ui.geometryLabel.text == ""
+    array = slicer.util.arrayFromVolume(volume)
+    kept = array.copy()
+    array[9, 14, 14] = np.nan
+    slicer.util.arrayFromVolumeModified(volume)
+    widget.showPage("preparationPage")
+    wait(widget)
+    assert "1 of" in widget.ui.previewStatusLabel.text
+    assert "not a number" in widget.ui.previewStatusLabel.text
+    widget.ui.applyButton.click()
+    assert widget.parameters.table is None
+    array[:] = kept
+    slicer.util.arrayFromVolumeModified(volume)
+    elsewhere = np.eye(4)
+    elsewhere[:3, 3] = 900.0
+    far = volume_to_node(Volume(np.ones((4, 5, 6)), elsewhere, "far"))
+    widget.parameters.image = far
+    assert "lies outside the image 'far'" in widget.ui.geometryLabel.text
+    widget.ui.applyButton.click()
+    assert widget.parameters.table is None
+    widget.exit()
+
+
+def case_segments_kept_as_surfaces_are_measured():
+    """As DICOM RTSTRUCT gives them."""
+    volume, segmentation = make_exam()
+    before = logic().extract(volume, segmentation, families=["morph"]).extractions
+    segmentation.CreateClosedSurfaceRepresentation()
+    segmentation.GetSegmentation().SetSourceRepresentationName("Closed surface")
+    segmentation.GetSegmentation().RemoveRepresentation("Binary labelmap")
+    after = logic().extract(volume, segmentation, families=["morph"]).extractions
+    for a, b in zip(before, after, strict=True):
+        assert abs(value(b, "RNU0") / value(a, "RNU0") - 1) < 0.08
+    places = logic().describePlaces(volume, segmentation, list(segmentation.GetSegmentation().GetSegmentIDs()))
+    assert all("surface" in line for line in places)
+    assert len(places) == 2
 
 
 CASES = [case for name, case in sorted(globals().items()) if name.startswith("case_")]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from BreastBiomarkersLib.errors import InputError
@@ -35,6 +37,12 @@ def find_settings(preset_or_file: Any) -> AnySettings:
     if isinstance(preset_or_file, AnySettings):
         return preset_or_file
     text = str(preset_or_file)
+    changed = Path(text).stat().st_mtime_ns if text and Path(text).is_file() else None
+    return _read(text, changed)
+
+
+@lru_cache(maxsize=8)
+def _read(text: str, changed: int | None) -> AnySettings:
     if text.lower() == PYRADIOMICS:
         return PyradiomicsParameters()
     if text.lower().endswith(_YAML):
@@ -81,8 +89,11 @@ def with_edits(settings: AnySettings, edits: str) -> AnySettings:
     edits : str
         From `edits_to_text`; may be empty.
     """
-    if not edits or not isinstance(settings, Settings):
-        return settings
+    return _with_edits(settings, edits) if edits and isinstance(settings, Settings) else settings
+
+
+@lru_cache(maxsize=8)  # asked for many times at each change of the panel
+def _with_edits(settings: Settings, edits: str) -> Settings:
     kept = json.loads(edits)
     if kept["base"] != settings.name:
         return settings

@@ -247,13 +247,16 @@ class PreparationPage(Page):
         """Make settings with what the user changed; what is not possible is said and not taken."""
         if self.parameters is None:
             return
-        editor, settings = self._editors[widget_name], self.panel.anySettings()
+        editor, settings, edited = self._editors[widget_name], self.panel.anySettings(), None
         with showing_errors(_("The setting was not changed.")):
             changes = {editor.name: editor.take(settings)}
             if editor.name.endswith("discretization"):
                 changes |= _first_bins(settings, editor.name.removesuffix("discretization"), changes[editor.name])
-            self.panel.edit(replace(settings, **changes))
-        self.panel.refresh()
+            edited = replace(settings, **changes)
+        if edited is None:
+            self._show(settings)
+        else:
+            self.panel.edit(edited)
 
     def _on_save(self) -> None:
         path = self.ui.settingsPathLineEdit.currentPath
