@@ -187,8 +187,8 @@ def test_training_outlives_the_scene_is_cancelled_goes_on_and_predicts(slicer_ho
     page, ui = widget.cohort, widget.cohort.ui
     assert not ui.trainButton.enabled
     assert "Choose the folder" in ui.trainButton.toolTip
-    lengths = {"train_iterations": 60, "finetune_iterations": 2, "retrain_iterations": 4}
-    ui.settingsPathLineEdit.setCurrentPath(str(write_settings(folder, width=4, checkpoint_every=2, **lengths)))
+    lengths = {"train_iterations": 40, "finetune_iterations": 2, "retrain_iterations": 4}
+    ui.settingsPathLineEdit.setCurrentPath(str(write_settings(folder, width=4, checkpoint_every=5, **lengths)))
     ui.trainingPathLineEdit.setCurrentPath(str(folder / "run"))
     assert ui.trainButton.text == "Train"
     page.open(0)
@@ -199,21 +199,21 @@ def test_training_outlives_the_scene_is_cancelled_goes_on_and_predicts(slicer_ho
     slicer.mrmlScene.Clear()
     slicer.modules.weaksegment.widgetRepresentation().exit()
     assert page.training.running, "neither the scene nor the module ends it"
-    slicer_host.wait_until(lambda: (folder / "run" / "state.safetensors").exists(), 100)
+    slicer_host.wait_until(lambda: (folder / "run" / "state.safetensors").exists(), 300)
     cases.open_panel()
     assert page.open_case is None
     assert "Cancel keeps the last saved state" in ui.trainingLabel.text
     ui.trainButton.click()
     slicer_host.wait_until(lambda: not page.training.running, 20)
-    assert "train 1 of 60" in ui.logTextEdit.plainText
+    assert "train 1 of 40" in ui.logTextEdit.plainText
     assert ui.trainButton.text == "Go on"
     assert "continues from its last saved state" in ui.trainingLabel.text
     assert not (folder / "run" / "model.safetensors").exists()
 
     ui.logTextEdit.clear()
     ui.trainButton.click()
-    slicer_host.wait_until(lambda: not page.training.running, 100)
-    assert "train 1 of 60" not in ui.logTextEdit.plainText, "it went on"
+    slicer_host.wait_until(lambda: not page.training.running, 300)
+    assert "train 1 of 40" not in ui.logTextEdit.plainText, "it went on"
     assert "retrain 4 of 4" in ui.logTextEdit.plainText
     assert ui.networkPathLineEdit.currentPath == str(folder / "run" / "model.safetensors")
     assert "is done" in ui.trainingLabel.text
@@ -222,7 +222,7 @@ def test_training_outlives_the_scene_is_cancelled_goes_on_and_predicts(slicer_ho
 
     assert ui.masksPathLineEdit.currentPath == str(folder / "run" / "masks")
     ui.predictButton.click()
-    slicer_host.wait_until(lambda: not page.predicting.running, 100)
+    slicer_host.wait_until(lambda: not page.predicting.running, 300)
     assert sorted(column(ui.reviewTable, 0)) == ["case0", "case2"], "those with points"
     doubts = [float(text) for text in column(ui.reviewTable, 1)]
     assert doubts == sorted(doubts, reverse=True)

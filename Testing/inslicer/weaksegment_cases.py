@@ -851,6 +851,101 @@ def case_bad_image_is_explained_and_changes_nothing():
     assert widget.ui.inputsCollapsibleButton.enabled
 
 
+def case_voxels_that_are_no_numbers():
+    widget = ready_panel()
+    p = widget.parameters
+    for n, node in enumerate((p.image, p.preContrast)):
+        array = slicer.util.arrayFromVolume(node).astype(np.float32)
+        if n == 0:
+            array[9, 15, 19] = np.nan
+        slicer.util.updateVolumeFromArray(node, array)
+    before = names_of_nodes()
+    for contrast in range(3):
+        widget.ui.contrastComboBox.setCurrentIndex(contrast)
+        with shown_errors() as errors:
+            widget.ui.applyButton.click()
+        assert len(errors) == 1, errors
+        assert "'post'" in errors[0]
+        assert "not finite numbers" in errors[0] or "not numbers" in errors[0], errors
+        assert names_of_nodes() == before
+        assert widget.ui.applyButton.enabled
+
+
+def case_image_of_one_slice():
+    widget = ready_panel()
+    thin = slicer.util.addVolumeFromArray(np.ones((1, 30, 38), dtype=np.int16), ijkToRAS=ijk_to_ras(), name="thin")
+    widget.parameters.preContrast, widget.parameters.image = None, thin
+    place(widget.parameters.points)
+    assert not widget.ui.applyButton.enabled
+    for n in range(6):
+        widget.parameters.points.SetNthControlPointPositionWorld(n, *at_voxel(5 + 4 * n, 8 + 3 * n, 0))
+    assert "at least 3 are needed" in widget.ui.applyButton.toolTip, widget.ui.applyButton.toolTip
+    empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "nothing")
+    widget.parameters.image = empty
+    assert "'nothing' holds no voxels" in widget.ui.applyButton.toolTip
+
+
+def case_image_of_several_channels():
+    points = ready_panel().parameters.points
+    colors = np.zeros((*SIZE_KJI, 3), dtype=np.uint8)
+    node = slicer.util.addVolumeFromArray(
+        colors, ijkToRAS=ijk_to_ras(), name="colors", nodeClassName="vtkMRMLVectorVolumeNode"
+    )
+    before, message = names_of_nodes(), ""
+    try:
+        slicer.util.getModuleLogic("WeakSegment").segment(node, points)
+    except ValueError as error:
+        message = str(error)
+    assert "'colors' has several components per voxel" in message
+    assert names_of_nodes() == before
+
+
+def case_transform_that_is_not_linear():
+    widget = ready_panel()
+    p = widget.parameters
+    widget.ui.applyButton.click()
+    bent = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode", "bent")
+    spline = vtk.vtkThinPlateSplineTransform()
+    landmarks = vtk.vtkPoints()
+    for corner in np.ndindex(2, 2, 2):
+        landmarks.InsertNextPoint(*(100.0 * np.array(corner)))
+    spline.SetSourceLandmarks(landmarks)
+    spline.SetTargetLandmarks(landmarks)
+    bent.SetAndObserveTransformToParent(spline)
+    p.image.SetAndObserveTransformNodeID(bent.GetID())
+    assert "'post' lies under the non-linear transform 'bent'" in widget.ui.applyButton.toolTip
+    assert "Harden the transform on a copy" in widget.ui.applyButton.toolTip
+    p.image.SetAndObserveTransformNodeID(None)
+    p.output.SetAndObserveTransformNodeID(bent.GetID())
+    before = names_of_nodes()
+    with shown_errors() as errors:
+        widget.ui.applyButton.click()
+    assert len(errors) == 1, errors
+    assert "lies under the non-linear transform 'bent'" in errors[0]
+    assert names_of_nodes() == before
+    assert p.image.GetTransformNodeID() is None, "nothing of the user's is hardened"
+
+
+def case_too_large_for_the_published_method():
+    widget = open_panel()
+    array = np.broadcast_to(np.uint8(0), (150, 260, 260)).copy()
+    image = slicer.util.addVolumeFromArray(array, name="large")
+    widget.parameters.image = image
+    widget.ui.addLesionButton.click()
+    for n, axis in enumerate((0, 0, 1, 1, 2, 2)):
+        position = np.array([130.0, 130.0, 75.0])
+        position[axis] = (5, 250, 250, 5, 5, 145)[n]
+        widget.parameters.points.SetNthControlPointPositionWorld(n, *position)
+    widget.ui.methodComboBox.setCurrentIndex(widget.ui.methodComboBox.findText("As published"))
+    before = names_of_nodes()
+    with shown_errors() as errors:
+        widget.ui.applyButton.click()
+    assert len(errors) == 1, errors
+    assert "10 million voxels; this method takes 8 million" in errors[0], errors
+    assert "Use the random-walk method" in errors[0]
+    assert names_of_nodes() == before
+
+
 def case_cancel_changes_nothing():
     widget = ready_panel()
     widget.ui.applyButton.click()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ from WeakSegmentLib.methods import Click, crop_of
 from WeakSegmentLib.points import ExtremePoints
 from WeakSegmentLib.pseudo_mask import Label
 from WeakSegmentLib.segmentation import Segmentation, segment_by_random_walk
-from WeakSegmentLib.settings import METHODS, NetworkSettings, RandomWalkSettings, Settings
+from WeakSegmentLib.settings import METHODS, NetworkSettings, PublishedSettings, RandomWalkSettings, Settings
 
 UNLABELED_COLOR = (1.0, 0.79, 0.08)
 FILL_OPACITY = 0.2
@@ -38,6 +39,12 @@ NEOPLASM = (
     "Segmentation category and type - DICOM master list~SCT^49755003^Morphologically Altered Structure"
     "~SCT^86049000^Neoplasm, Primary~^^~Anatomic codes - DICOM master list~SCT^76752008^Breast~^^"
 )
+MAX_NATIVE_VOXELS = 8_000_000
+"""Of the part of the image that the published method works on; it takes about 1 kB for each."""
+
+MAX_VOXELS = 500_000_000
+"""The same for the other methods, which make the grid coarser at once; they take some bytes for each."""
+
 CONTRASTS = ("difference", "percent", "alone")
 RECORD_TAG = "WeakSegment.Record"
 """Segment tag with every input and constant of the run, for `WeakSegmentLib.segmentation.replay`."""
@@ -143,6 +150,7 @@ def ask(
     points = lesion.extreme_points(grid)
     crops = [crop_of(points, grid, s) for s in _stages(chosen)]
     crop = tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*crops, strict=True))
+    _require_memory(crop, chosen)
     volume = _part_of_volume(volume_node, grid, crop)
     pre = None if pre_node is None or contrast == "alone" else _part_of_pre(pre_node, grid, crop)
     if pre is not None and contrast == "percent":
@@ -179,6 +187,18 @@ def _answer(inputs: Inputs, progress: Progress, final: bool) -> Answer:
         labels = result.pseudo_mask.cropped(*corners)
         masks.append(labels.with_array(labels.array == Label.UNLABELED))
     return Answer(result, tuple(masks), final)
+
+
+def _require_memory(crop: tuple[slice, ...], settings: Settings) -> None:
+    native = isinstance(settings, PublishedSettings)
+    most = MAX_NATIVE_VOXELS if native else MAX_VOXELS
+    count = math.prod(s.stop - s.start for s in crop)
+    if count > most:
+        advice = "Use the random-walk method, which works on a coarser grid." if native else "Resample the image first."
+        raise InputError(
+            f"The box of the six points and its surroundings hold {count / 1e6:.0f} million voxels; this method takes "
+            f"{most / 1e6:.0f} million. {advice}"
+        )
 
 
 def _stages(settings: Settings) -> list[Settings]:
