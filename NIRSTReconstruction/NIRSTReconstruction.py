@@ -1,15 +1,17 @@
 """NIRSTReconstruction in Slicer: light measured around a breast to chromophore images in a plane of its MRI.
 
-The method is in NIRSTReconstructionLib.
+The method is in NIRSTReconstructionLib, what it does with the scene in NIRSTReconstructionLib.inslicer.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
+import tempfile
 from dataclasses import replace
 from enum import Enum
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Union
 
 import numpy as np
@@ -25,7 +27,6 @@ from slicer import (
     vtkMRMLScalarVolumeNode,
     vtkMRMLSegmentationNode,
     vtkMRMLSliceNode,
-    vtkMRMLTableNode,
 )
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -36,19 +37,20 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleTest,
 )
 
-IMAGE_TITLES = {"hbo": "HbO", "hbr": "Hb", "water": "Water", "hbt": "HbT", "sto2": "StO2"}
 WAVELENGTHS_NM = (661.0, 735.0, 785.0, 808.0, 826.0, 852.0, 903.0, 912.0, 948.0)
-COLOR_NODE = "vtkMRMLColorTableNodeFileInferno.txt"
-SIMULATED = "Simulated "  # begins the names of results that were not measured
 OWN_ATTRIBUTE = "NIRSTReconstruction.Own"  # on planes and rings that we made and may change
-RECORD_ATTRIBUTE = "NIRSTReconstruction.Record"  # on result volumes: data, settings, residual and remarks of the run
+Markups = slicer.vtkMRMLMarkupsNode
 POINT_EVENTS = (
-    slicer.vtkMRMLMarkupsNode.PointModifiedEvent,
-    slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent,
-    slicer.vtkMRMLMarkupsNode.PointPositionUndefinedEvent,
-    slicer.vtkMRMLMarkupsNode.PointRemovedEvent,
+    Markups.PointModifiedEvent,
+    Markups.PointPositionDefinedEvent,
+    Markups.PointPositionUndefinedEvent,
+    Markups.PointRemovedEvent,
 )
-SEGMENT_EVENTS = (slicer.vtkSegmentation.SegmentAdded, slicer.vtkSegmentation.SegmentRemoved)
+SEGMENT_EVENTS = (
+    slicer.vtkSegmentation.SegmentAdded,
+    slicer.vtkSegmentation.SegmentRemoved,
+    slicer.vtkSegmentation.SegmentModified,
+)
 
 
 class NIRSTReconstruction(ScriptedLoadableModule):
@@ -56,7 +58,7 @@ class NIRSTReconstruction(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("NIRSTReconstruction")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Tomographic Reconstruction")]
-        self.parent.dependencies = ["WeakSegment", "Colors", "Markups", "Segmentations", "Tables", "Volumes"]
+        self.parent.dependencies = ["WeakSegment", "Colors", "Markups", "Models", "Segmentations", "Tables", "Volumes"]
         self.parent.contributors = ["BreastBiomarkers developers"]
         self.parent.helpText = (
             _("Reconstructs hemoglobin, water and oxygen saturation from near-infrared light around the breast.")
@@ -68,6 +70,33 @@ class NIRSTReconstruction(ScriptedLoadableModule):
             "After Feng et al., MRI-guided near-infrared spectral tomography, Optica 9 (2022) 264, and Zhang et al., "
             "direct regularization imaging, Biomed. Opt. Express 6 (2015) 3618."
         )
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+def registerSampleData():
+    """Offer the synthetic exam with light in the Sample Data module; nothing is downloaded for it."""
+    import SampleData
+
+    category = "BreastBiomarkers"
+    if hasattr(SampleData.SampleDataLogic, "registerCustomSampleDataCategory"):  # Slicer 5.12
+        SampleData.SampleDataLogic.registerCustomSampleDataCategory(category, title=_("Breast biomarkers"))
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category=category,
+        sampleName="SyntheticBreastNIRST",
+        customDownloader=loadSyntheticExam,
+        thumbnailFileName=os.path.join(
+            os.path.dirname(__file__), "Resources", "Icons", "NIRSTReconstruction-sample.png"
+        ),
+    )
+
+
+def loadSyntheticExam(source=None):
+    """Make the exam of the tutorial, choose it in the panel and return its nodes; Sample Data passes its source."""
+    logic = NIRSTReconstructionLogic()
+    exam = logic.simulateExam(slicer.util.getModuleLogic("WeakSegment"), seed=1)
+    logic.choose(exam)
+    slicer.util.setSliceViewerLayers(background=exam.volumeNode, fit=True)
+    return [exam.volumeNode, exam.segmentationNode, exam.tissueNode, exam.planeNode, exam.optodesNode]
 
 
 class DataSource(Enum):
@@ -78,22 +107,49 @@ class DataSource(Enum):
         return _("Measured, from a file") if self is DataSource.MEASURED else _("Simulated, for teaching")
 
 
-class Method(Enum):
-    """See NIRSTReconstructionLib.reconstruct.ReconstructionSettings."""
-
-    DRI = "dri"
-    TIKHONOV = "tikhonov"
-    SOFT_PRIOR = "soft-prior"
-    HARD_PRIOR = "hard-prior"
-    ADAPTIVE = "adaptive"
+class OutlineSource(Enum):
+    AUTOMATIC = "automatic"
+    THRESHOLD = "threshold"
+    SEGMENT = "segment"
 
     def label(self):
         return {
+            OutlineSource.AUTOMATIC: _("MRI, automatic"),
+            OutlineSource.THRESHOLD: _("MRI, threshold"),
+            OutlineSource.SEGMENT: _("Segment of the breast"),
+        }[self]
+
+
+class SourceModel(Enum):
+    """See NIRSTReconstructionLib.forward.SOURCE_MODELS."""
+
+    LINE = "line"
+    POINT = "point"
+
+    def label(self):
+        return _("In the plane (2-D)") if self is SourceModel.LINE else _("In 3-D, body alike across the plane")
+
+
+class Method(Enum):
+    """See NIRSTReconstructionLib.reconstruct.ReconstructionSettings."""
+
+    ADAPTIVE = "adaptive"
+    HARD_PRIOR = "hard-prior"
+    SOFT_PRIOR = "soft-prior"
+    DRI = "dri"
+    TIKHONOV = "tikhonov"
+    HYBRID = "hybrid"
+    ZNET = "znet"
+
+    def label(self):
+        return {
+            Method.ADAPTIVE: _("Adaptive: lesion segment or MRI as far as the light agrees"),
+            Method.HARD_PRIOR: _("Hard prior: one value in the lesion, one around it"),
+            Method.SOFT_PRIOR: _("Soft prior: guided by the lesion segment"),
             Method.DRI: _("DRI: guided by the MRI"),
             Method.TIKHONOV: _("Tikhonov: not guided"),
-            Method.ADAPTIVE: _("Adaptive: lesion segment or MRI as far as the light agrees"),
-            Method.SOFT_PRIOR: _("Soft prior: guided by the lesion segment"),
-            Method.HARD_PRIOR: _("Hard prior: one value in the lesion, one around it"),
+            Method.HYBRID: _("Hybrid network: any fibers and outline"),
+            Method.ZNET: _("Z-Net: the ring of 16 fibers it learned"),
         }[self]
 
 
@@ -116,12 +172,17 @@ class Gains(Enum):
 
 @parameterNodeWrapper
 class NIRSTReconstructionParameterNode:
-    """The user's choices, and the results that the next run updates; 0 in `noise` and `priorSd` means automatic."""
+    """The user's choices; 0 in `noise` and `priorSd` means automatic. Results are found by the plane they belong to."""
 
     image: vtkMRMLScalarVolumeNode
+    secondImage: vtkMRMLScalarVolumeNode
     segmentation: vtkMRMLSegmentationNode
     segmentId: str
     plane: Union[vtkMRMLMarkupsPlaneNode, vtkMRMLSliceNode, None]
+    outline: OutlineSource = OutlineSource.AUTOMATIC
+    threshold: Annotated[float, WithinRange(-100000.0, 100000.0), SingleStep(5.0), Decimals(1)] = 0.0  # gray value
+    body: vtkMRMLSegmentationNode
+    bodySegmentId: str
     optodes: vtkMRMLMarkupsFiducialNode
     fiberCount: Annotated[int, WithinRange(4, 64)] = 16
     source: DataSource = DataSource.MEASURED
@@ -130,19 +191,17 @@ class NIRSTReconstructionParameterNode:
     tissue: vtkMRMLLabelMapVolumeNode
     simulatedNoise: Annotated[float, WithinRange(0.1, 20.0), SingleStep(0.5), Decimals(1)] = 2.0  # percent
     seed: Annotated[int, WithinRange(0, 9999)] = 1
-    method: Method = Method.DRI
+    excluded: str  # see NIRSTReconstructionLib.inslicer.exclusions
+    method: Method = Method.ADAPTIVE
+    assessTrust: bool = True
     noise: Annotated[float, WithinRange(0.0, 50.0), SingleStep(0.5), Decimals(1)] = 0.0  # percent
     priorSd: Annotated[float, WithinRange(0.0, 500.0), SingleStep(5.0), Decimals(0)] = 0.0  # percent
     extinctionTable: Annotated[str, Choice(["nirfast-1", "prahl-segelstein-1"])] = "nirfast-1"
     gains: Gains = Gains.AUTO
+    sourceModel: SourceModel = SourceModel.LINE
     scatterAmplitude: Annotated[float, WithinRange(0.2, 5.0), SingleStep(0.1), Decimals(2)] = 1.0  # 1/mm
     scatterPower: Annotated[float, WithinRange(0.0, 4.0), SingleStep(0.1), Decimals(2)] = 1.0
-    hbo: vtkMRMLScalarVolumeNode
-    hbr: vtkMRMLScalarVolumeNode
-    water: vtkMRMLScalarVolumeNode
-    hbt: vtkMRMLScalarVolumeNode
-    sto2: vtkMRMLScalarVolumeNode
-    contrastTable: vtkMRMLTableNode
+    showUncertainty: bool = False
 
 
 class NIRSTReconstructionWidget(ModulePanel):
@@ -151,24 +210,32 @@ class NIRSTReconstructionWidget(ModulePanel):
     def setup(self):
         super().setup()
         self.logic = NIRSTReconstructionLogic()
+        self._folder = None  # of the child process
         self._problem = ""
+        self.optodesSection, self.qualitySection, self.resultsSection = self.logic.sections(self)
         self.forget()
-        self.ui.lesionSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onLesionSelected)
-        self.ui.lesionSelector.connect("currentSegmentChanged(QString)", self.onLesionSelected)
-        self.ui.planeFromLesionButton.connect("clicked()", self.onPlaneFromLesion)
-        self.ui.planeFromOptodesButton.connect("clicked()", self.onPlaneFromOptodes)
-        self.ui.placeRingButton.connect("clicked()", self.onPlaceRing)
-        self.ui.dataPathLineEdit.connect("currentPathChanged(QString)", self.onFileSelected)
-        self.ui.referencePathLineEdit.connect("currentPathChanged(QString)", self.onFileSelected)
-        for name, title in IMAGE_TITLES.items():
-            getattr(self.ui, f"show{title}Button").connect("clicked()", partial(self.onShow, name))
-        place = self.ui.optodesWidget.markupsPlaceWidget()
-        place.placeMultipleMarkups = slicer.qSlicerMarkupsPlaceWidget.ForcePlaceMultipleMarkups
+        ui = self.ui
+        for selector in (ui.lesionSelector, ui.bodySelector):
+            selector.connect("currentNodeChanged(vtkMRMLNode*)", self.onSegmentSelected)
+            selector.connect("currentSegmentChanged(QString)", self.onSegmentSelected)
+        for edit in (ui.dataPathLineEdit, ui.referencePathLineEdit):
+            edit.connect("currentPathChanged(QString)", self.onFileSelected)
+        ui.planeFromLesionButton.connect("clicked()", self.onPlaneFromLesion)
+        ui.planeFromOptodesButton.connect("clicked()", self.onPlaneFromOptodes)
+        ui.planeFromViewButton.connect("clicked()", self.onPlaneFromView)
+        ui.meshButton.connect("clicked()", self.onMesh)
+        ui.placeRingButton.connect("clicked()", self.onPlaceRing)
         self.addObserver(slicer.mrmlScene, slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, self.onNodeRemoved)
         self.bind()
 
+    def cleanup(self):
+        self.optodesSection.close()
+        self.qualitySection.close()
+        super().cleanup()
+        self.dropFolder()
+
     def exit(self):
-        self.ui.optodesWidget.markupsPlaceWidget().setPlaceModeEnabled(False)
+        self.ui.optodesPlaceWidget.setPlaceModeEnabled(False)
         super().exit()
 
     def defaults(self):
@@ -176,89 +243,102 @@ class NIRSTReconstructionWidget(ModulePanel):
             self.parameters.image = suggested_volume()
 
     def forget(self):
-        self._files = self._filesText = None
-        self.ui.resultLabel.text = ""
-        self.ui.contrastTableView.setMRMLTableNode(None)
+        for section in (self.optodesSection, self.qualitySection, self.resultsSection):
+            section.forget()
+        self.logic.forget()
+        self._light = self._lightKey = None  # read again when a file changes, not at every change of the panel
+        self._assessing = False
 
     def watched(self):
         p = self.parameters
         moved = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
         markups = [node for node in (p.plane, p.optodes) if node is not None and node.IsA("vtkMRMLMarkupsNode")]
+        segmentations = [node for node in (p.segmentation, p.body) if node is not None]
         return [
             (p.image, slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent),
+            (p.image, moved),
             (p.plane, vtk.vtkCommand.ModifiedEvent),
             *[(node, event) for node in markups for event in (*POINT_EVENTS, moved)],
-            *[(p.segmentation.GetSegmentation(), event) for event in SEGMENT_EVENTS if p.segmentation],
+            *[(node.GetSegmentation(), event) for node in segmentations for event in SEGMENT_EVENTS],
         ]
 
     def problem(self):
         return self._problem
 
+    # Keeping the panel up to date
+
     def update(self):
-        p = self.parameters
+        p, ui, optodes = self.parameters, self.ui, self.optodesSection
         self._problem = ""
-        self.describe(self.ui.inputsStatusLabel, self.logic.describeInputs, p.image, *self.lesion(), p.method.value)
-        hasPlane = self.describe(self.ui.planeStatusLabel, self.logic.describePlane, p.plane)
+        self.describe(ui.inputsStatusLabel, self.logic.describeInputs, *self.inputs())
+        hasPlane = self.describe(ui.planeStatusLabel, self.logic.describePlane, p.plane)
         plane = p.plane if hasPlane else None
-        self.describe(self.ui.optodesStatusLabel, self.logic.describeOptodes, p.optodes, plane)
-        self.describe(self.ui.dataStatusLabel, self.describeData)
-        simulated = p.source is DataSource.SIMULATED
-        self.ui.measuredWidget.setVisible(not simulated)
-        self.ui.simulatedWidget.setVisible(simulated)
-        self.ui.planeFromLesionButton.enabled = p.image is not None and self.lesion()[0] is not None
-        self.ui.planeFromOptodesButton.enabled = p.optodes is not None
-        self.ui.placeRingButton.enabled = p.image is not None and plane is not None
+        ui.outlineStatusLabel.text = optodes.follow_outline(p.image, plane, self.bodySource())
+        self._problem = self._problem or optodes.problem
+        self.describe(ui.optodesStatusLabel, optodes.describe, p.optodes, plane)
+        self.describe(ui.dataStatusLabel, self.describeLight)
+        self.describe(ui.methodStatusLabel, self.logic.describeMethod, p.method.value, p.image, p.optodes, self.light())
         self.showChoices()
-        self.showResults()
+        optodes.show(p.optodes, plane, self.light())
+        self.qualitySection.show(self.light(), self._lightKey, p.optodes)
+        ui.planeFromLesionButton.enabled = p.image is not None and self.lesion()[0] is not None
+        ui.planeFromViewButton.enabled = hasPlane and plane.IsA("vtkMRMLSliceNode") and p.image is not None
+        ui.placeRingButton.enabled = p.image is not None and hasPlane
+        self.resultsSection.show(self._assessing, not self._problem)
 
     def describe(self, label, describe, *inputs):
         """Show what `describe` says; what it refuses keeps Apply from running. Return whether it is fine."""
+        problem = ""
         try:
             label.text = describe(*inputs)
         except InputError as error:
-            label.text = str(error)
-            self._problem = self._problem or str(error)
-            return False
-        return True
+            label.text = problem = str(error)
+        self._problem = self._problem or problem
+        label.setVisible(bool(label.text))
+        return not problem
 
-    def describeData(self):
-        """Describe the chosen files; they are read again when they change, not at every change of the panel."""
+    def describeLight(self):
         p = self.parameters
         if p.source is DataSource.SIMULATED:
             if self.lesion()[0] is None:
                 raise InputError(_("Choose a lesion segment to simulate light for."))
             return _("Apply simulates light for typical tissues with more blood in the lesion. No measurement is used.")
-        chosen = [name for name in self.files() if name]
-        files = [(name, os.stat(name).st_mtime_ns if os.path.isfile(name) else None) for name in chosen]
-        if files != self._files:
-            self._files, self._filesText = None, self.logic.describeData(*self.files())
-            self._files = files
-        return self._filesText
+        key = self.lightKey()
+        if key != self._lightKey:
+            self._lightKey = self._light = None
+            self._light = self.logic.light(p.dataFile, p.referenceFile or None)
+            self._lightKey = key
+        return self.logic.describeLight(self._light, p.excluded)
 
     def showChoices(self):
         """Show what no connector of parameter nodes can."""
-        p, lesion = self.parameters, self.ui.lesionSelector
-        if lesion.currentNode() is not p.segmentation or lesion.currentSegmentID() != p.segmentId:
-            wasBlocked = lesion.blockSignals(True)
-            lesion.setCurrentNode(p.segmentation)
-            lesion.setCurrentSegmentID(p.segmentId)
-            lesion.blockSignals(wasBlocked)
-        for edit, path in ((self.ui.dataPathLineEdit, p.dataFile), (self.ui.referencePathLineEdit, p.referenceFile)):
+        p, ui = self.parameters, self.ui
+        for selector, node, segmentId in (
+            (ui.lesionSelector, p.segmentation, p.segmentId),
+            (ui.bodySelector, p.body, p.bodySegmentId),
+        ):
+            if selector.currentNode() is not node or selector.currentSegmentID() != segmentId:
+                wasBlocked = selector.blockSignals(True)
+                selector.setCurrentNode(node)
+                selector.setCurrentSegmentID(segmentId)
+                selector.blockSignals(wasBlocked)
+        for edit, path in ((ui.dataPathLineEdit, p.dataFile), (ui.referencePathLineEdit, p.referenceFile)):
             if edit.currentPath != path:
                 wasBlocked = edit.blockSignals(True)
                 edit.currentPath = path
                 edit.blockSignals(wasBlocked)
-        if self.ui.optodesWidget.currentNode() is not p.optodes:
-            self.ui.optodesWidget.setCurrentNode(p.optodes)
+        for widget, source in (
+            (ui.thresholdLabel, OutlineSource.THRESHOLD),
+            (ui.thresholdSpinBox, OutlineSource.THRESHOLD),
+            (ui.bodyLabel, OutlineSource.SEGMENT),
+            (ui.bodySelector, OutlineSource.SEGMENT),
+        ):
+            widget.setVisible(p.outline is source)
+        simulated = p.source is DataSource.SIMULATED
+        ui.measuredWidget.setVisible(not simulated)
+        ui.simulatedWidget.setVisible(simulated)
 
-    def showResults(self):
-        p = self.parameters
-        for name, title in IMAGE_TITLES.items():
-            getattr(self.ui, f"show{title}Button").enabled = getattr(p, name) is not None and p.image is not None
-        present = [node for node in self.results().values() if node is not None]
-        self.ui.resultLabel.text = describeRun(runRecord(present[0])) if present else _("No results yet.")
-        if self.ui.contrastTableView.mrmlTableNode() is not p.contrastTable:
-            self.ui.contrastTableView.setMRMLTableNode(p.contrastTable)
+    # What is chosen
 
     def lesion(self):
         """Return the lesion's segmentation node and segment id, or None for both."""
@@ -266,61 +346,127 @@ class NIRSTReconstructionWidget(ModulePanel):
         exists = p.segmentation is not None and p.segmentation.GetSegmentation().GetSegment(p.segmentId or "")
         return (p.segmentation, p.segmentId) if exists else (None, None)
 
-    def files(self):
+    def inputs(self):
         p = self.parameters
-        return p.dataFile, p.referenceFile or None
+        return p.image, *self.lesion(), p.method.value, p.secondImage
 
-    def results(self):
-        return {name: getattr(self.parameters, name) for name in IMAGE_TITLES}
-
-    def apply(self):
+    def bodySource(self):
         p = self.parameters
-        inputs, lesion, simulated = (p.image, p.plane, p.optodes), self.lesion(), p.source is DataSource.SIMULATED
-        light = {"tissueNode": p.tissue, "seed": p.seed, "noise": p.simulatedNoise / 100}
-        data = self.files()
-        choices = {
-            "method": p.method.value,
+        if p.outline is OutlineSource.SEGMENT:
+            return self.logic.bodySource(segmentationNode=p.body, segmentId=p.bodySegmentId or "(none)")
+        return self.logic.bodySource(threshold=p.threshold if p.outline is OutlineSource.THRESHOLD else None)
+
+    def light(self):
+        """Return the measured light as read last, or None."""
+        return self._light if self.parameters.source is DataSource.MEASURED else None
+
+    def lightKey(self):
+        p = self.parameters
+        names = [name for name in (p.dataFile, p.referenceFile) if name]
+        return tuple((name, os.stat(name).st_mtime_ns if os.path.isfile(name) else None) for name in names)
+
+    def nodes(self):
+        p = self.parameters
+        return p.image, p.plane, p.optodes, *self.lesion()
+
+    def lightChoices(self):
+        p = self.parameters
+        measured = p.source is DataSource.MEASURED
+        return {
+            "body": self.bodySource(),
+            "excluded": p.excluded if measured else "",
             "extinctionTable": p.extinctionTable,
+        }
+
+    def choices(self):
+        p = self.parameters
+        return {
+            "method": p.method.value,
             "scatter": (p.scatterAmplitude, p.scatterPower),
             "gains": p.gains.value,
             "noise": p.noise / 100 or None,
             "prior_sd": p.priorSd / 100 or None,
-            "volumeNodes": self.results(),
-            "contrastTableNode": p.contrastTable,
+            "source_model": p.sourceModel.value,
         }
 
-        def work(progress):
-            measured = data
-            if simulated:
-                measured = (self.logic.simulate(*inputs, *lesion, **light, progress=portion(progress, 0.0, 0.4)),)
-                progress = portion(progress, 0.4, 1.0)
-            return self.logic.reconstruct(
-                *inputs, *measured, segmentationNode=lesion[0], segmentId=lesion[1], **choices, progress=progress
-            )
+    def stamp(self):
+        """Return a fingerprint of all inputs of a run."""
+        p = self.parameters
+        if p.source is DataSource.SIMULATED:
+            light = ("simulated", p.simulatedNoise, p.seed, None if p.tissue is None else p.tissue.GetID())
+        else:
+            light = (self.lightKey(), p.excluded)
+        outline = (p.outline.value, p.threshold, p.bodySegmentId)
+        second = None if p.secondImage is None else p.secondImage.GetID()
+        return self.logic.stamp(*self.nodes(), light, (self.choices(), p.extinctionTable, outline, second))
 
-        done = self.run(work, _("The light was not reconstructed."))
-        if done is None:
+    # Apply
+
+    def apply(self):
+        p, message = self.parameters, _("The light was not reconstructed.")
+        light, nodes, stamp = self.light(), self.nodes(), self.stamp()
+        choices = {"secondNode": p.secondImage, **self.lightChoices(), **self.choices()}
+        if p.source is DataSource.SIMULATED:
+            simulation = {"tissueNode": p.tissue, "seed": p.seed, "noise": p.simulatedNoise / 100}
+            simulation["body"] = choices["body"]
+            light = self.run(lambda progress: self.logic.simulate(*nodes, **simulation, progress=progress), message)
+        if light is not None:
+            with showing_errors(message), slicer.util.WaitCursor():
+                self.launch(self.logic.prepare(*nodes, light, stamp=stamp, **choices), p.assessTrust)
+
+    def launch(self, run, assess, step=None):
+        """Let a child process do a run and then, if wanted, once more to assess its trust (`step` is that of undo)."""
+        trust = step is not None
+        if not run.fits_in_files:
+            self.run(lambda progress: run.perform(assess, progress), _("The light was not reconstructed."))
             return
-        with slicer.util.NodeModify(p):
-            for name, node in done.volumeNodes.items():
-                setattr(p, name, node)
-            p.contrastTable = done.contrastTableNode
+        self.dropFolder()
+        self._folder = tempfile.mkdtemp(prefix="nirst-")
+        self._assessing = trust
+        done = partial(self.onFinished, run, assess and not trust, step)
+        arguments = run.write(os.path.join(self._folder, "run"), trust)
+        self.job.start("NIRSTReconstructionLib", arguments, done, stopped=self.onStopped)
+
+    def onFinished(self, run, assess, step, figures):
+        self._assessing = False
+        with showing_errors(_("The results were not taken over.")):
+            try:
+                step = run.receive(os.path.join(self._folder, "run"), step)
+            finally:
+                self.dropFolder()
+            if assess:
+                self.launch(run, True, step)
+        self.refresh()
+
+    def onStopped(self, message):
+        self._assessing = False
+        self.dropFolder()
+        self.refresh()
+
+    def dropFolder(self):
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    # Slots
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeRemoved(self, caller, event, node):
         """Let go of a deleted node; its selector would go on to another one, such as a slice view for a plane."""
         if self.parameters is not None:
-            for name in ("image", "segmentation", "plane", "optodes", "tissue", "contrastTable", *IMAGE_TITLES):
+            for name in ("image", "secondImage", "segmentation", "body", "plane", "optodes", "tissue"):
                 if getattr(self.parameters, name) is node:
                     setattr(self.parameters, name, None)
 
-    def onLesionSelected(self):
+    def onSegmentSelected(self):
         if self.parameters is None:
             return
-        node = self.ui.lesionSelector.currentNode()
+        lesion, body = self.ui.lesionSelector, self.ui.bodySelector
         with slicer.util.NodeModify(self.parameters):
-            self.parameters.segmentation = node
-            self.parameters.segmentId = self.ui.lesionSelector.currentSegmentID() if node else ""
+            self.parameters.segmentation = lesion.currentNode()
+            self.parameters.segmentId = lesion.currentSegmentID() if lesion.currentNode() else ""
+            self.parameters.body = body.currentNode()
+            self.parameters.bodySegmentId = body.currentSegmentID() if body.currentNode() else ""
 
     def onFileSelected(self):
         if self.parameters is None:
@@ -332,95 +478,37 @@ class NIRSTReconstructionWidget(ModulePanel):
     def onPlaneFromLesion(self):
         p = self.parameters
         with showing_errors(_("The plane was not placed.")), slicer.util.WaitCursor():
-            p.plane = self.logic.planeFromLesion(*self.lesion(), p.image, planeNode=ownNode(p.plane))
+            p.plane = self.logic.planeFromLesion(*self.lesion(), p.image, planeNode=self.ownPlane())
 
     def onPlaneFromOptodes(self):
         p = self.parameters
         with showing_errors(_("The plane was not placed.")), slicer.util.WaitCursor():
-            p.plane, _rms = self.logic.planeFromOptodes(p.optodes, planeNode=ownNode(p.plane))
+            p.plane, _rms = self.logic.planeFromOptodes(p.optodes, planeNode=self.ownPlane())
+
+    def onPlaneFromView(self):
+        p = self.parameters
+        with showing_errors(_("The plane was not placed.")):
+            p.plane = self.logic.planeFromView(p.plane, p.image)
+
+    def ownPlane(self):
+        """Return the chosen plane if a button may move it: this module made it, and it keeps no results."""
+        return None if self.resultsSection.results().nodes() else ownNode(self.parameters.plane)
 
     def onPlaceRing(self):
         p = self.parameters
+        own = ownNode(p.optodes)
         with showing_errors(_("The ring was not placed.")), slicer.util.WaitCursor():
-            p.optodes = self.logic.placeRing(p.plane, p.image, p.fiberCount, optodesNode=ownNode(p.optodes))
+            p.optodes = self.logic.placeRing(p.plane, p.image, p.fiberCount, optodesNode=own, body=self.bodySource())
 
-    def onShow(self, name):
-        with showing_errors(_("The image was not shown.")):
-            self.logic.show(self.parameters.image, getattr(self.parameters, name))
+    def onMesh(self):
+        p = self.parameters
+        with showing_errors(_("The mesh was not made.")), slicer.util.WaitCursor():
+            self.logic.showMesh(p.image, p.plane, p.optodes, body=self.bodySource())
 
 
 def ownNode(node):
     """Return the node if this module made it, so that it may be changed, else None."""
     return node if node is not None and node.GetAttribute(OWN_ATTRIBUTE) else None
-
-
-def runRecord(volumeNode):
-    """Return the record of the run that made a result volume; it is saved with the scene."""
-    return json.loads(volumeNode.GetAttribute(RECORD_ATTRIBUTE))
-
-
-def describeRun(record):
-    """Return what the user should know about a finished run."""
-    if record["simulated"]:
-        lines = [_("Simulated light; true values: {text}").format(text=record["simulated"])]
-    elif record["reference_data"]:
-        lines = [_("Measured light of {data}, calibrated on {reference_data}.").format(**record)]
-    else:
-        lines = [_("Measured light of {data}.").format(**record)]
-    lines.append(
-        _("Method {method}, extinction table {extinction_table}, unknown gains: {gains}. Stopped: {reason}.").format(
-            **record
-        )
-    )
-    bulk = record["bulk"]
-    lines.append(
-        _("Homogeneous fit: HbO {hbo:.1f} uM, Hb {hbr:.1f} uM, water {percent:.0f} %.").format(
-            percent=100 * bulk["water"], **bulk
-        )
-    )
-    chi = [f"{nm:g} nm {value:.2f}" for nm, value in zip(record["wavelengths_nm"], record["chi"], strict=True)]
-    lines.append(
-        _("Residual in units of the noise (about 1 is as good as the noise allows): {chi}.").format(chi=", ".join(chi))
-    )
-    if max(record["chi"]) > 2:
-        lines.append(
-            _("The model does not explain these data. Check fiber numbers, plane, reference and the assumed noise.")
-        )
-    return "\n".join([*lines, *record["remarks"]])
-
-
-class Plane2D(NamedTuple):
-    """What a picture of the plane needs, on the grid of the result volumes."""
-
-    pixel_mm: float
-    mri: Any  # (J, I)
-    lesion: Any  # (J, I) bool or None
-    optodes_mm: Any  # (n, 2) from the center of pixel (0, 0)
-    values: dict  # name -> (J, I), NaN outside the body
-
-
-class Reconstructed(NamedTuple):
-    volumeNodes: dict  # hbo, hbr, water, hbt, sto2
-    contrastTableNode: Any  # None without a lesion
-    contrast: list  # NIRSTReconstructionLib.images.Contrast
-    plane: Plane2D
-    grid: Any  # NIRSTReconstructionLib.plane.SliceGrid
-    result: Any  # NIRSTReconstructionLib.reconstruct.Reconstruction
-
-    @property
-    def chi(self):
-        """Wavelength in nm -> residual in units of the noise."""
-        return dict(zip(self.result.measurements.wavelengths_nm.tolist(), self.result.chi.tolist(), strict=True))
-
-    def sample(self, images):
-        """Return other images (name -> Volume) on the grid of the results, NaN outside the body."""
-        from NIRSTReconstructionLib.plane import reslice
-
-        body = np.isfinite(self.plane.values["hbo"])
-        return {
-            name: np.where(body, reslice(volume, self.grid, nearest=True).array[0], np.nan)
-            for name, volume in images.items()
-        }
 
 
 class SimulatedLight(NamedTuple):
@@ -430,18 +518,52 @@ class SimulatedLight(NamedTuple):
     description: str
 
 
+class SyntheticExam(NamedTuple):
+    volumeNode: Any
+    segmentationNode: Any
+    segmentId: str
+    tissueNode: Any
+    planeNode: Any
+    optodesNode: Any
+    dataFile: str
+    referenceFile: str
+
+
 class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
     """The verbs, for the panel, the Python console and other modules; all raise InputError on bad input."""
+
+    def __init__(self, parent=None):
+        from BreastBiomarkersLib.inslicer.history import History
+        from NIRSTReconstructionLib.inslicer.inputs import BodyReader
+
+        ScriptedLoadableModuleLogic.__init__(self, parent)
+        self._bodies = BodyReader()
+        self._history = History()
 
     def getParameterNode(self):
         return NIRSTReconstructionParameterNode(super().getParameterNode())
 
+    def forget(self):
+        """Drop what is kept from the scene: it is being closed."""
+        self._bodies.forget()
+        self._history.clear()
+
+    def sections(self, panel):
+        """Return the sections of the panel on optodes, quality of the light, and results."""
+        from NIRSTReconstructionLib.inslicer.optodes_section import OptodesSection
+        from NIRSTReconstructionLib.inslicer.quality_section import QualitySection
+        from NIRSTReconstructionLib.inslicer.results_section import ResultsSection
+
+        return OptodesSection(panel), QualitySection(panel), ResultsSection(panel)
+
     # What is there, in words; what keeps `reconstruct` from running is raised
 
-    def describeInputs(self, volumeNode, segmentationNode=None, segmentId=None, method="dri"):
+    def describeInputs(self, volumeNode, segmentationNode=None, segmentId=None, method="adaptive", secondNode=None):
         from BreastBiomarkersLib.inslicer.nodes import grid_from_node, local_to_world
 
         grid_from_node(volumeNode, "MRI")
+        if secondNode is not None:
+            grid_from_node(secondNode, "second image")
         if segmentationNode is None:
             if method in (Method.SOFT_PRIOR.value, Method.HARD_PRIOR.value):
                 raise InputError(_("This method needs a lesion segment. Choose one, or another method."))
@@ -451,44 +573,71 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         return _("'{name}' will be compared with its surroundings.").format(name=name)
 
     def describePlane(self, planeNode):
-        plane = self._plane(planeNode)
+        from NIRSTReconstructionLib.inslicer.inputs import plane_from_node
+
+        plane = plane_from_node(planeNode)
         position = ", ".join(f"{x:.1f}" for x in plane.origin_ras)
         normal = ", ".join(f"{x:.2f}" for x in np.round(plane.normal, 2) + 0.0)  # no -0.00
         return _("Through ({position}) mm, normal ({normal}), RAS.").format(position=position, normal=normal)
 
-    def describeOptodes(self, optodesNode, planeNode=None):
-        fibers = self._fibers(optodesNode)
-        sources, detectors = len(fibers.sources), len(fibers.detectors)
-        if np.array_equal(fibers.sources, fibers.detectors):
-            text = _("{count} fibers, each source and detector.").format(count=sources)
-        else:
-            text = _("{sources} sources, {detectors} detectors.").format(sources=sources, detectors=detectors)
-        if planeNode is not None:
-            fit = fibers.distance_from(self._plane(planeNode))
-            distance = _("They lie {rms:.1f} mm (root mean square) off the plane.").format(rms=fit.rms_mm)
-            text += " " + (fit.warning or distance)
-        return text
+    def light(self, path, referencePath=None):
+        """Return the light in a file (.paa, .snirf, .csv) and of a phantom, for `reconstruct`."""
+        from NIRSTReconstructionLib.inslicer.inputs import read_light
 
-    def describeData(self, path, referencePath=None):
-        if not path:
-            raise InputError(_("Choose the file with the measured light (.paa or .csv)."))
-        measured = self._measurements(path)
-        text = _(
-            "{name}: {count} wavelengths ({first:g} to {last:g} nm), {channels} channels, {used} of {all} values."
-        ).format(
-            name=measured.name,
-            count=len(measured.wavelengths_nm),
-            first=measured.wavelengths_nm[0],
-            last=measured.wavelengths_nm[-1],
-            channels=len(measured.channels),
-            used=measured.active.sum(),
-            all=measured.active.size,
-        )
-        remarks = [*measured.remarks]
-        if referencePath:
-            reference = self._measurements(referencePath).at_wavelengths(measured.wavelengths_nm)
-            remarks += reference.at_channels(measured.channels).remarks
-        return " ".join([text, *remarks])
+        return read_light(path, referencePath)
+
+    def describeLight(self, light, excluded=""):
+        from NIRSTReconstructionLib.inslicer.exclusions import leave_out
+        from NIRSTReconstructionLib.inslicer.words import describe_light
+
+        used = leave_out(light.measurements, excluded)
+        return describe_light(light, int(light.measurements.active.sum() - used.active.sum()))
+
+    def describeMethod(self, method, volumeNode=None, optodesNode=None, light=None):
+        """Return nothing, or raise why a method cannot be used on this light."""
+        if method in (Method.HYBRID.value, Method.ZNET.value):
+            from NIRSTReconstructionLib.network_method import why_not
+
+            nm = list(WAVELENGTHS_NM) if light is None else light.measurements.wavelengths_nm.tolist()
+            count = 0 if optodesNode is None else optodesNode.GetNumberOfDefinedControlPoints()
+            phantom = light is None or light.reference is not None
+            reason = why_not(method, nm, count, volumeNode is not None, phantom)
+            if reason:
+                raise InputError(reason)
+        return ""
+
+    # The outline of the breast
+
+    def bodySource(self, threshold=None, segmentationNode=None, segmentId=""):
+        """Return what the outline is taken from: a segment, or the MRI with a threshold or (None) automatically."""
+        from NIRSTReconstructionLib.inslicer.inputs import BodySource
+
+        return BodySource(threshold, (segmentationNode, segmentId) if segmentId else None)
+
+    def prepareOutline(self, volumeNode, planeNode, body):
+        """Return what computes the outline; it touches no node, so it may run in a thread."""
+        from NIRSTReconstructionLib.inslicer.inputs import outline_in_plane, plane_from_node
+
+        read, plane, name = self._bodies.prepare(volumeNode, body), plane_from_node(planeNode), volumeNode.GetName()
+        return lambda progress: [outline_in_plane(read(), plane, name)]
+
+    def outline(self, volumeNode, planeNode, body=None):
+        """Return the outline of the breast in a plane."""
+        return self.prepareOutline(volumeNode, planeNode, body or self.bodySource())(ignore_progress)[0]
+
+    def showMesh(self, volumeNode, planeNode, optodesNode, body=None, elementSize=3.6):
+        """Return a model of the mesh on which light is computed, in the plane; an earlier one is updated."""
+        from NIRSTReconstructionLib.inslicer.inputs import fibers_from_node, plane_from_node
+        from NIRSTReconstructionLib.inslicer.mesh_model import mesh_to_model
+        from NIRSTReconstructionLib.meshing import fill_contour
+
+        plane, fibers = plane_from_node(planeNode), fibers_from_node(optodesNode)
+        contour, _remarks = self.outline(volumeNode, planeNode, body).at_fibers(fibers, plane)
+        mesh = fill_contour(contour, elementSize, refine_at=plane.to_plane(fibers.detectors)[0])
+        results = self.results(volumeNode, planeNode)
+        node = mesh_to_model(mesh, plane, results.nodes().get("mesh"), f"{planeNode.GetName()} mesh")
+        results.keep("mesh", node)
+        return node
 
     # The plane and the fibers
 
@@ -510,28 +659,84 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
 
     def planeFromOptodes(self, optodesNode, name="NIRST plane", planeNode=None):
         """Return the least-squares plane of the fibers and their root-mean-square distance from it in mm."""
-        fit = self._fibers(optodesNode).fitted_plane()
+        from NIRSTReconstructionLib.inslicer.inputs import fibers_from_node
+
+        fit = fibers_from_node(optodesNode).fitted_plane()
         return self._planeNode(fit.plane, name, optodesNode, planeNode), fit.rms_mm
 
-    def placeRing(self, planeNode, volumeNode, count=16, name="Optodes", optodesNode=None, bodyThreshold=None):
+    def planeFromView(self, sliceNode, volumeNode, name="NIRST plane", planeNode=None):
+        """Return a plane node where a slice view is now."""
+        from NIRSTReconstructionLib.inslicer.inputs import plane_from_node
+
+        return self._planeNode(plane_from_node(sliceNode), name, volumeNode, planeNode)
+
+    def placeRing(
+        self, planeNode, volumeNode, count=16, name="Optodes", optodesNode=None, bodyThreshold=None, body=None
+    ):
         """Return a point list of fibers at equal distances on the breast's outline in the plane.
 
         Where the image cuts through the body towards the chest, that third of the outline stays free.
         """
         from BreastBiomarkersLib.inslicer.nodes import place_beside, points_to_node
         from BreastBiomarkersLib.points import LabeledPoints
+        from NIRSTReconstructionLib.inslicer.inputs import plane_from_node
+        from NIRSTReconstructionLib.meshing import spline_contour
         from NIRSTReconstructionLib.simulation import fibers_on_contour
 
-        plane = self._plane(planeNode)
+        plane = plane_from_node(planeNode)
         toChest = np.array([0.0, -1.0, 0.0])
         inPlane = np.linalg.norm(toChest - (toChest @ plane.normal) * plane.normal) > 0.5
-        contour = self._contour(self._body(volumeNode, bodyThreshold), plane)
+        outline = self.outline(volumeNode, planeNode, body or self.bodySource(bodyThreshold))
+        contour = spline_contour(outline.polygon_mm)
         fibers = fibers_on_contour(contour, plane, count, toChest if inPlane else None)
         labels = [str(n + 1) for n in range(count)]
         if optodesNode is None:
             optodesNode = self._ownMarkups("vtkMRMLMarkupsFiducialNode", name)
             place_beside(optodesNode, volumeNode)
         return points_to_node(LabeledPoints(labels, fibers.detectors), optodesNode)
+
+    def matchLight(
+        self,
+        volumeNode,
+        planeNode,
+        optodesNode,
+        segmentationNode,
+        segmentId,
+        light,
+        body=None,
+        excluded="",
+        extinctionTable="nirfast-1",
+        progress=ignore_progress,
+    ):
+        """Give the fibers the numbers that explain the light best, if it tells them apart; return what was found."""
+        from NIRSTReconstructionLib.inslicer.exclusions import leave_out
+        from NIRSTReconstructionLib.inslicer.optodes import write_order
+        from NIRSTReconstructionLib.numbering import find_numbering
+
+        case = self._inputs(
+            volumeNode, planeNode, optodesNode, segmentationNode, segmentId, light, None, body, extinctionTable
+        ).case
+        measured = leave_out(case.measurements, excluded)
+        found = find_numbering(
+            measured, case.fibers, case.plane, case.contour, case.spectra, case.regions, progress=progress
+        )
+        if found.decided:
+            write_order(optodesNode, found.best.order)
+        return found
+
+    # Quality of the light
+
+    def prepareQuality(self, light, optodesNode):
+        """Return what checks the light; it touches no node, so it may run in a thread."""
+        from NIRSTReconstructionLib.inslicer.inputs import fibers_from_node
+        from NIRSTReconstructionLib.quality_control import check_quality
+
+        fibers = fibers_from_node(optodesNode)
+        return lambda progress: [check_quality(light.measurements, fibers)]
+
+    def quality(self, light, optodesNode):
+        """Return what looks wrong in the light (NIRSTReconstructionLib.quality_control)."""
+        return self.prepareQuality(light, optodesNode)(ignore_progress)[0]
 
     # Light to images
 
@@ -546,6 +751,8 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         seed=0,
         noise=0.02,
         bodyThreshold=None,
+        body=None,
+        wavelengths=WAVELENGTHS_NM,
         progress=ignore_progress,
     ):
         """Simulate light for an exam that has none, from typical tissues with more blood and water in the lesion.
@@ -554,6 +761,7 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         without it all of the breast but the lesion is alike. `noise` is the amplitudes' relative standard deviation.
         """
         from BreastBiomarkersLib.inslicer.nodes import mask_from_segment
+        from NIRSTReconstructionLib.inslicer.inputs import fibers_from_node, plane_from_node
         from NIRSTReconstructionLib.simulation import BREAST_TISSUES, simulate_on_plane
         from NIRSTReconstructionLib.spectra import load_spectra
 
@@ -564,14 +772,16 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         if tissueNode is not None:
             gland = self._labels(tissueNode, "fibroglandular", lesion)
             labels[gland & ~lesion.array] = names.index("fibroglandular")
-        plane = self._plane(planeNode)
+        plane, fibers = plane_from_node(planeNode), fibers_from_node(optodesNode)
+        outline = self.outline(volumeNode, planeNode, body or self.bodySource(bodyThreshold))
+        progress(0.3, _("Simulating light"))
         made = simulate_on_plane(
             lesion.with_array(labels, "tissues"),
             {n: BREAST_TISSUES[name] for n, name in enumerate(names)},
             plane,
-            self._contour(self._body(volumeNode, bodyThreshold), plane),
-            self._fibers(optodesNode),
-            load_spectra(WAVELENGTHS_NM),
+            outline.at_fibers(fibers, plane)[0],
+            fibers,
+            load_spectra(wavelengths),
             noise=noise,
             seed=seed,
         )
@@ -583,6 +793,43 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         progress(1.0, _("Simulating light"))
         return SimulatedLight(made.measurements, made.reference, made.truth, description)
 
+    def simulateExam(self, weakSegmentLogic, seed=1, folder=None, count=16, progress=ignore_progress):
+        """Return a synthetic exam with plane, ring of fibers and files of light; WeakSegment simulates the MRI.
+
+        Without `folder` the files go into the application's cache.
+        """
+        import json
+
+        from NIRSTReconstructionLib.measurements import write_csv_measurements
+
+        made = weakSegmentLogic.simulateCase(seed, "spiculated", 22.0, progress=portion(progress, 0.0, 0.6))
+        volumeNode, lesion = made.postNodes[0], (made.truthSegmentationNode, made.truthSegmentId)
+        for node in made.postNodes[1:]:
+            slicer.mrmlScene.RemoveNode(node)
+        slicer.mrmlScene.RemoveNode(made.preNode)
+        slicer.mrmlScene.RemoveNode(made.pointsNode)
+        plane = self.planeFromLesion(*lesion, volumeNode)
+        optodes = self.placeRing(plane, volumeNode, count)
+        light = self.simulate(volumeNode, plane, optodes, *lesion, made.tissueNode, seed, progress=progress)
+        cache = slicer.mrmlScene.GetCacheManager().GetRemoteCacheDirectory()
+        folder = Path(folder or os.path.join(cache, f"SyntheticBreastNIRST-{seed}"))
+        write_csv_measurements(light.measurements, folder / "light.csv")
+        write_csv_measurements(light.reference, folder / "phantom.csv")
+        case = {"simulated": True, "seed": seed, "description": light.description}
+        (folder / "case.json").write_text(json.dumps(case, indent=1), encoding="utf-8")
+        files = str(folder / "light.csv"), str(folder / "phantom.csv")
+        return SyntheticExam(volumeNode, *lesion, made.tissueNode, plane, optodes, *files)
+
+    def choose(self, exam):
+        """Choose a synthetic exam in the panel."""
+        p = self.getParameterNode()
+        with slicer.util.NodeModify(p):
+            p.image, p.plane, p.optodes, p.tissue = exam.volumeNode, exam.planeNode, exam.optodesNode, exam.tissueNode
+            p.segmentation, p.segmentId = exam.segmentationNode, exam.segmentId
+            p.source, p.dataFile, p.referenceFile = DataSource.MEASURED, exam.dataFile, exam.referenceFile
+            p.excluded = ""
+        p.Modified()  # a panel that shows them already has its own view of the parameters
+
     def reconstruct(
         self,
         volumeNode,
@@ -590,84 +837,151 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         optodesNode,
         data,
         referenceData=None,
-        method="dri",
+        method="adaptive",
         segmentationNode=None,
         segmentId=None,
+        secondNode=None,
         extinctionTable="nirfast-1",
         scatter=None,
         bodyThreshold=None,
-        volumeNodes=None,
-        contrastTableNode=None,
+        body=None,
+        excluded="",
+        trust=False,
+        update=False,
         progress=ignore_progress,
         **settings,
     ):
         """Reconstruct the images of one plane and lay them into the scene.
 
-        `data` is SimulatedLight, measurements or the path of a file (.paa, .csv), `referenceData` likewise. The MRI
-        gives the outline and, for "dri", the guidance; a segment guides "soft-prior" and "hard-prior" and is compared
-        with its surroundings. `scatter` is the body's scatter amplitude (1/mm) and power, which are not fitted.
-        `bodyThreshold` is the MRI's gray value between air and body, 0 where the image holds no air.
-        `volumeNodes` (by name) and `contrastTableNode` of an earlier run are updated where they still exist.
-        `settings` are those of NIRSTReconstructionLib.reconstruct.ReconstructionSettings.
+        `data` is SimulatedLight, measurements or the path of a file (.paa, .snirf, .csv), `referenceData` likewise. The
+        MRI gives the outline and the guidance, `secondNode` further guidance of "dri"; a segment guides "adaptive",
+        "soft-prior" and "hard-prior" and is compared with its surroundings. `scatter` is the body's scatter amplitude
+        (1/mm) and power, which are not fitted. `bodyThreshold` is the MRI's gray value between air and body, 0 where
+        the image holds no air; `body` (see `bodySource`) may give a segment instead. `excluded` names channels to leave
+        out, such as "S3, 4-7". `trust` reconstructs in up to four more ways to judge the result; `update` overwrites
+        the plane's results of an earlier run. `settings` are those of
+        NIRSTReconstructionLib.reconstruct.ReconstructionSettings.
         """
-        from BreastBiomarkersLib.inslicer.nodes import mask_from_segment, require_in_scene, volume_from_node
-        from NIRSTReconstructionLib.bulk import TYPICAL_TISSUE
-        from NIRSTReconstructionLib.images import contrast_table, image_grid, lesion_in_plane, sample_on_grid
-        from NIRSTReconstructionLib.plane import even_polygon, slice_grid
-        from NIRSTReconstructionLib.reconstruct import ReconstructionSettings, reconstruct
-        from NIRSTReconstructionLib.spectra import load_spectra
-
         progress(0.0, _("Reading the inputs"))
-        simulated = ""
-        if isinstance(data, SimulatedLight):
-            data, referenceData, simulated = data.measurements, data.reference, data.description
-        measured = self._measurements(data)
-        reference = None if referenceData is None else self._measurements(referenceData)
+        run = self.prepare(
+            volumeNode,
+            planeNode,
+            optodesNode,
+            segmentationNode,
+            segmentId,
+            self._light(data, referenceData),
+            secondNode=secondNode,
+            body=body or self.bodySource(bodyThreshold),
+            excluded=excluded,
+            extinctionTable=extinctionTable,
+            scatter=scatter,
+            method=method,
+            **settings,
+        )
+        return run.perform(trust, portion(progress, 0.05, 1.0), update)
+
+    def prepare(
+        self,
+        volumeNode,
+        planeNode,
+        optodesNode,
+        segmentationNode,
+        segmentId,
+        light,
+        secondNode=None,
+        body=None,
+        excluded="",
+        extinctionTable="nirfast-1",
+        scatter=None,
+        stamp=None,
+        **settings,
+    ):
+        """Return a reconstruction that is yet to be done, with copies of its inputs; arguments as for `reconstruct`."""
+        from NIRSTReconstructionLib.bulk import TYPICAL_TISSUE
+        from NIRSTReconstructionLib.inslicer.exclusions import leave_out
+        from NIRSTReconstructionLib.inslicer.runs import Run
+        from NIRSTReconstructionLib.reconstruct import ReconstructionSettings
+
+        light = self._light(light)
         if scatter is not None:
             settings["start"] = replace(TYPICAL_TISSUE, scatter_amplitude=scatter[0], scatter_power=scatter[1])
-        settings = ReconstructionSettings(method=method, **settings)
-        image = volume_from_node(volumeNode, "MRI")
-        lesion = None if segmentationNode is None else mask_from_segment(segmentationNode, segmentId, volumeNode)
-        plane, fibers = self._plane(planeNode), self._fibers(optodesNode)
-        body = self._body(volumeNode, bodyThreshold)
-        contour = self._contour(body, plane)
-        if lesion is not None:
-            lesion_in_plane(lesion, slice_grid(plane, even_polygon(contour.samples[1], 1.0)))
-        result = reconstruct(
-            measured,
-            fibers,
-            contour,
-            load_spectra(measured.wavelengths_nm, extinctionTable),
-            settings,
-            plane=plane,
-            reference=reference,
-            images=[image],
-            regions=lesion,
-            progress=portion(progress, 0.05, 1.0),
+        chosen = ReconstructionSettings(**settings)
+        inputs = self._inputs(
+            volumeNode,
+            planeNode,
+            optodesNode,
+            segmentationNode,
+            segmentId,
+            light._replace(measurements=leave_out(light.measurements, excluded)),
+            secondNode,
+            body,
+            extinctionTable,
+            chosen.optode_tolerance_mm,
         )
-        if body.array.all():
-            remark = f"'{image.name}' shows no air: its edge was taken for the breast's outline."
-            result = replace(result, remarks=(*result.remarks, remark))
-        contrast = [] if lesion is None else contrast_table(result, lesion)
-        grid = image_grid(result)
-        images = sample_on_grid(result, grid)
-        picture = self._picture(grid, images, image, lesion, fibers)
-        record = {
-            "data": measured.name,
-            "reference_data": None if reference is None else reference.name,
-            "simulated": simulated,
-            **result.summary(),
-        }
-        require_in_scene(volumeNode, planeNode, optodesNode)
-        old = {name: node for name, node in (volumeNodes or {}).items() if isPresent(node)}
-        folder = self._folder(next(iter(old.values()), None), volumeNode)
-        nodes = {
-            name: self._imageNode(images[name], name, record, volumeNode, old.get(name), folder) for name in images
-        }
-        table = contrastTableNode if isPresent(contrastTableNode) else None
-        if contrast or table is not None:
-            table = self._contrastNode(contrast, f"{volumeNode.GetName()} contrast", table, folder)
-        return Reconstructed(nodes, table, contrast, picture, grid, result)
+        return Run(inputs, chosen, (volumeNode, planeNode, optodesNode), stamp or {}, self._history)
+
+    def train(self, data, output, network="hybrid", small=False, progress=ignore_progress, **settings):
+        """Train a network on data sets made by `python -m NIRSTReconstructionLib generate`; return its key figures.
+
+        `data` is a folder or several; `output` receives weights, model card and curves. `settings` are options of the
+        command `train`, such as `epochs` or `seed`. Needs PyTorch.
+        """
+        from NIRSTReconstructionLib.cli import build_parser
+
+        folders = [data] if isinstance(data, (str, os.PathLike)) else list(data)
+        arguments = ["train", "--network", network, "--data", *map(str, folders), "--output", str(output)]
+        for name, value in settings.items():
+            arguments += [f"--{name.replace('_', '-')}", str(value)]
+        try:
+            options = build_parser().parse_args([*arguments, *(["--small"] if small else [])])
+        except SystemExit as error:
+            raise InputError(
+                _("The command train does not know these settings: {names}.").format(
+                    names=", ".join([network, *settings])
+                )
+            ) from error
+        return options.handler(options, progress)
+
+    # Results
+
+    def results(self, volumeNode, planeNode):
+        """Return what the scene keeps of a plane: `nodes`, `record`, `read`, `remove`."""
+        from NIRSTReconstructionLib.inslicer.results import PlaneResults
+
+        return PlaneResults(volumeNode, planeNode)
+
+    def stamp(self, volumeNode, planeNode, optodesNode, segmentationNode, segmentId, light, settings):
+        """Return a fingerprint of each input by its name; nothing where one is missing."""
+        from NIRSTReconstructionLib.inslicer.inputs import made_from
+
+        lesion = None if segmentationNode is None else (segmentationNode, segmentId)
+        try:
+            return made_from(volumeNode, planeNode, optodesNode, lesion, light, settings)
+        except InputError:
+            return {}
+
+    def canUndo(self):
+        return self._history.can_undo()
+
+    def canRedo(self):
+        return self._history.can_redo()
+
+    def undo(self):
+        """Bring back the results as they were before the last run; the first run of a plane leaves none."""
+        return self._history.undo() is not None
+
+    def redo(self):
+        """Bring back the results of the run that was undone."""
+        return self._history.redo() is not None
+
+    def exportReport(self, path, volumeNode, segmentationNode=None, segmentId=None, optodesNode=None):
+        """Write the results of all planes of an MRI as a web page; return how many planes."""
+        from BreastBiomarkersLib.inslicer.requirements import ensure_requirements
+        from NIRSTReconstructionLib.inslicer.light_report import report_requirements, write_light_report
+
+        ensure_requirements(report_requirements(), "NIRSTReconstruction")
+        lesion = None if segmentationNode is None else (segmentationNode, segmentId)
+        return write_light_report(volumeNode, path, lesion, optodesNode)
 
     def show(self, volumeNode, resultNode, opacity=0.6):
         """Lay a result over the MRI in the slice views and turn the view that faces its plane most into the plane."""
@@ -684,78 +998,44 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
             view.RotateToVolumePlane(resultNode)
             view.JumpSliceByCentering(*grid.points_to_ras(np.array([grid.shape[::-1]]) / 2 - 0.5)[0])
 
-    # Results into the scene; nothing here can be cancelled half-way
+    # Inside
 
-    def _picture(self, grid, images, image, lesion, fibers):
-        from NIRSTReconstructionLib.images import lesion_in_plane
-        from NIRSTReconstructionLib.plane import reslice
+    def _light(self, data, referenceData=None):
+        from NIRSTReconstructionLib.inslicer.inputs import Light, read_light
+        from NIRSTReconstructionLib.measurements import Measurements, read_measurements
 
-        body = images["hbo"].array[0] > 0
-        return Plane2D(
-            pixel_mm=grid.pixel_mm,
-            mri=reslice(image, grid).array[0],
-            lesion=None if lesion is None else lesion_in_plane(lesion, grid).reshape(grid.shape),
-            optodes_mm=grid.plane.to_plane(fibers.detectors)[0] - grid.first_mm,
-            values={name: np.where(body, volume.array[0], np.nan) for name, volume in images.items()},
+        if isinstance(data, Light):
+            return data
+        if isinstance(data, SimulatedLight):
+            return Light(data.measurements, data.reference, data.description)
+        if referenceData is not None and not isinstance(referenceData, Measurements):
+            referenceData = read_measurements(referenceData)
+        found = Light(data) if isinstance(data, Measurements) else read_light(data)
+        return found._replace(reference=referenceData)
+
+    def _inputs(
+        self,
+        volumeNode,
+        planeNode,
+        optodesNode,
+        segmentationNode,
+        segmentId,
+        light,
+        secondNode,
+        body,
+        extinctionTable,
+        tolerance=5.0,
+    ):
+        from BreastBiomarkersLib.inslicer.nodes import grid_from_node
+        from NIRSTReconstructionLib.inslicer.inputs import fibers_from_node, plane_from_node, read_inputs
+
+        grid_from_node(volumeNode, "MRI")  # refuse what is wrong before the long work
+        plane_from_node(planeNode), fibers_from_node(optodesNode)
+        lesion = None if segmentationNode is None else (segmentationNode, segmentId)
+        mask = self._bodies.read(volumeNode, body or self.bodySource())
+        return read_inputs(
+            volumeNode, planeNode, optodesNode, light, mask, lesion, secondNode, extinctionTable, tolerance
         )
-
-    def _imageNode(self, volume, name, record, volumeNode, node, folder):
-        """Write one image, under the transform of the MRI; what the user changed of an older image's display stays."""
-        from BreastBiomarkersLib.inslicer.nodes import volume_to_node
-        from NIRSTReconstructionLib.images import IMAGE_UNITS
-
-        prefix, title = SIMULATED if record["simulated"] else "", f"{IMAGE_TITLES[name]} [{IMAGE_UNITS[name]}]"
-        if node is None:
-            unique = slicer.mrmlScene.GenerateUniqueName(prefix + title)
-            node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", unique)
-            moveToFolder(node, folder)
-        else:
-            node.SetName(prefix + node.GetName().removeprefix(SIMULATED))
-        shown = valueRange(slicer.util.arrayFromVolume(node)) if node.GetAttribute(RECORD_ATTRIBUTE) else None
-        node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
-        volume_to_node(volume, node)
-        node.SetAttribute(RECORD_ATTRIBUTE, json.dumps(record))
-        display = node.GetDisplayNode()
-        if shown is None:
-            display.SetAndObserveColorNodeID(COLOR_NODE)
-            display.AutoWindowLevelOff()
-        if shown is None or np.allclose(shown, (display.GetWindowLevelMin(), display.GetWindowLevelMax())):
-            low, high = valueRange(volume.array)
-            display.SetWindowLevelMinMax(low, high)
-            display.SetThreshold(low, display.GetUpperThreshold())
-            display.ApplyThresholdOn()
-        legend = slicer.modules.colors.logic().AddDefaultColorLegendDisplayNode(node)
-        legend.SetTitleText(prefix + title)
-        return node
-
-    def _contrastNode(self, contrast, name, node, folder):
-        from BreastBiomarkersLib.inslicer.nodes import table_to_node
-
-        columns = {
-            "Quantity": [IMAGE_TITLES[row.quantity] for row in contrast],
-            "Unit": [row.unit for row in contrast],
-            "Lesion": [row.lesion for row in contrast],
-            "Background": [row.background for row in contrast],
-            "Ratio": [row.ratio for row in contrast],
-            "Ratio SE": [row.ratio_se for row in contrast],
-            "Lesion SE": [row.lesion_se for row in contrast],
-            "Background SE": [row.background_se for row in contrast],
-        }
-        created = node is None
-        node = table_to_node(columns, node, name)
-        if created:
-            moveToFolder(node, folder)
-        return node
-
-    def _folder(self, resultNode, volumeNode):
-        """Return the folder (subject hierarchy) of earlier results, or a new one beside the MRI."""
-        hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
-        if resultNode is not None:
-            return hierarchy.GetItemParent(hierarchy.GetItemByDataNode(resultNode))
-        parent = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(volumeNode))
-        return hierarchy.CreateFolderItem(parent, _("{name} NIRST").format(name=volumeNode.GetName()))
-
-    # From nodes to what the library takes
 
     def _planeNode(self, plane, name, beside, node=None):
         """Write a plane, under the transform of `beside`.
@@ -784,31 +1064,6 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         node.SetAttribute(OWN_ATTRIBUTE, "1")
         return node
 
-    def _plane(self, planeNode):
-        from BreastBiomarkersLib.inslicer.nodes import slice_to_ras
-        from NIRSTReconstructionLib.plane import plane_from_matrix
-
-        return plane_from_matrix(slice_to_ras(planeNode))
-
-    def _body(self, volumeNode, threshold):
-        """Return the breast's mask; the threshold between air and body follows from the image if it is None."""
-        from BreastBiomarkersLib.inslicer.nodes import volume_from_node
-        from NIRSTReconstructionLib.plane import body_mask
-
-        return body_mask(volume_from_node(volumeNode, "MRI"), threshold)
-
-    def _contour(self, body, plane):
-        from NIRSTReconstructionLib.meshing import spline_contour
-        from NIRSTReconstructionLib.plane import body_contour
-
-        return spline_contour(body_contour(body, plane))
-
-    def _fibers(self, optodesNode):
-        from BreastBiomarkersLib.inslicer.nodes import points_from_node
-        from NIRSTReconstructionLib.fibers import fibers_from_points
-
-        return fibers_from_points(points_from_node(optodesNode, "optodes"), optodesNode.GetName())
-
     def _labels(self, labelNode, name, reference):
         """Return where a label map on the grid of `reference` holds the label of this name."""
         from BreastBiomarkersLib.inslicer.nodes import volume_from_node
@@ -821,26 +1076,6 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         if number is None:
             raise InputError(f"The tissue map '{labels.name}' has no label named '{name}'.")
         return labels.array == number
-
-    def _measurements(self, data):
-        from NIRSTReconstructionLib.measurements import Measurements, read_measurements
-
-        return data if isinstance(data, Measurements) else read_measurements(data)
-
-
-def isPresent(node):
-    return node is not None and bool(slicer.mrmlScene.IsNodePresent(node))
-
-
-def moveToFolder(node, folder):
-    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
-    hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), folder)
-
-
-def valueRange(array):
-    """Return smallest and largest value inside the body; outside it is 0."""
-    inside = array[array > 0]
-    return float(inside.min()), float(inside.max())
 
 
 class NIRSTReconstructionTest(ScriptedLoadableModuleTest):

@@ -89,6 +89,7 @@ def draw_synthetic_exam(host, modules, docs: Path) -> None:
     """Draw the light images of a synthetic exam and the three panels working on it."""
     import slicer
     from BreastBiomarkersLib.report import PlaneImage, draw_plane_images
+    from NIRSTReconstructionLib.inslicer.results import IMAGE_TITLES as titles
 
     weak, nirst = modules["WeakSegment"], modules["NIRSTReconstruction"]
     exam = weak.simulateCase(SEED, "spiculated", 22.0)
@@ -108,7 +109,6 @@ def draw_synthetic_exam(host, modules, docs: Path) -> None:
     simulated = nirst.simulate(image, plane, optodes, *truth, tissueNode=exam.tissueNode, seed=SEED)
     light = nirst.reconstruct(image, plane, optodes, simulated.measurements, simulated.reference, "dri", *lesion)
     sampled = light.sample(simulated.truth)
-    titles = sys.modules["NIRSTReconstruction"].IMAGE_TITLES
     units = {row.quantity: row.unit for row in light.contrast}
     images = [PlaneImage(titles[n], units[n], v, sampled[n]) for n, v in light.plane.values.items()]
     axes = light.grid.plane.plane_to_ras[:3, :2]

@@ -6,6 +6,7 @@ import functools
 import json
 import logging
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -121,10 +122,10 @@ def data_files():
     return str(folder / "measurements.csv"), str(folder / "reference.csv")
 
 
-def reconstruct(exam, plane, optodes, **choices):
+def reconstruct(exam, plane, optodes, nirst=None, **choices):
     """Run the console verb on the measured files, coarsely."""
     lesion = {"segmentationNode": exam.segmentation, "segmentId": exam.segment}
-    return logic().reconstruct(
+    return (nirst or logic()).reconstruct(
         exam.volume, plane, optodes, *data_files(), **{"method": "hard-prior", **lesion, **COARSE, **choices}
     )
 
@@ -135,9 +136,29 @@ def open_panel():
     representation.exit()
     representation.enter()
     widget = slicer.util.getModuleWidget("NIRSTReconstruction")
-    if not isinstance(widget.logic.reconstruct, functools.partial):
-        widget.logic.reconstruct = functools.partial(widget.logic.reconstruct, **COARSE)
+    if not isinstance(widget.logic.prepare, functools.partial):
+        widget.logic.prepare = functools.partial(widget.logic.prepare, **COARSE)
     return widget
+
+
+def wait(condition, timeout_s=180):
+    """Let the application go on until a condition holds."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it took too long"
+        slicer.app.processEvents()
+        time.sleep(0.005)
+
+
+def settle(widget):
+    """Wait for what the panel computes beside the window."""
+    wait(lambda: not (widget.optodesSection.busy or widget.qualitySection.busy))
+
+
+def apply(widget):
+    """Press Apply and wait for the child process."""
+    widget.ui.applyButton.click()
+    wait(lambda: not widget.job.running)
 
 
 def ready_panel():
@@ -151,12 +172,30 @@ def ready_panel():
     widget.ui.placeRingButton.click()
     widget.ui.dataPathLineEdit.currentPath, widget.ui.referencePathLineEdit.currentPath = files
     widget.parameters.method = type(widget.parameters.method).HARD_PRIOR
+    widget.parameters.assessTrust = False
+    settle(widget)
     assert widget.ui.applyButton.enabled, widget.ui.applyButton.toolTip
     return widget
 
 
 def results(widget):
-    return {name: getattr(widget.parameters, name) for name in NAMES}
+    return widget.resultsSection.results().nodes()
+
+
+def cells(table):
+    """Return the texts of a table of the panel."""
+    columns = range(table.columnCount)
+    return [[table.item(row, column).text() for column in columns] for row in range(table.rowCount)]
+
+
+def item_path(node):
+    """Return the names of a node's folders in the subject hierarchy, the innermost first."""
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    item, names = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)), []
+    while item != hierarchy.GetSceneItemID():
+        names.append(hierarchy.GetItemName(item))
+        item = hierarchy.GetItemParent(item)
+    return names
 
 
 def names_of_nodes():
@@ -300,17 +339,15 @@ def case_measured_light_becomes_images_in_the_plane():
     p = widget.parameters
     composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
     layers = [node.GetForegroundVolumeID() for node in composites]
-    widget.ui.applyButton.click()
+    apply(widget)
     nodes = results(widget)
-    assert [node.GetName() for node in nodes.values()] == TITLES
+    assert [nodes[name].GetName() for name in NAMES] == TITLES
+    assert {*NAMES, "contrast", "residual"} == set(nodes)
     assert [node.GetForegroundVolumeID() for node in composites] == layers, "nothing is shown unasked"
     plane = slice_to_ras(p.plane)
-    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
-    folders = set()
-    for node in [*nodes.values(), p.contrastTable]:
-        folders.add(hierarchy.GetItemName(hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node))))
-    assert folders == {"MRI NIRST"}
-    for node in nodes.values():
+    assert {tuple(item_path(node)) for node in nodes.values()} == {("NIRST plane", "MRI NIRST")}
+    for name in NAMES:
+        node = nodes[name]
         grid = volume_from_node(node)
         assert grid.shape[0] == 1
         assert np.allclose(np.abs(grid.ijk_to_ras[:3, 2] @ plane[:3, 2]), 1.0), "1 mm thick, along the plane's normal"
@@ -321,65 +358,193 @@ def case_measured_light_becomes_images_in_the_plane():
         assert display.GetLowerThreshold() > 0, "outside the body nothing covers the MRI"
         legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(node)
         assert legend.GetTitleText() == node.GetName()
-    hbt = volume_from_node(p.hbt)
+    hbt = volume_from_node(nodes["hbt"])
     bright = np.argwhere(hbt.array > 0.5 * (hbt.array.max() + hbt.array[hbt.array > 0].min()))[:, ::-1]
     found = hbt.points_to_ras(bright).mean(axis=0)
     assert np.linalg.norm(found - center_ras() - LESION_MM) < 4, found
     ratios = dict(
         zip(("HbO", "Hb", "Water", "HbT", "StO2"), (22 / 12, 13 / 5.5, 52 / 22, 35 / 17.5, 0.917), strict=True)
     )
-    table = p.contrastTable
+    table = nodes["contrast"]
     assert [table.GetCellText(row, 0) for row in range(5)] == list(ratios)
     ratio = table.GetTable().GetColumnByName("Ratio")
     for row, (title, wanted) in enumerate(ratios.items()):
         assert abs(ratio.GetValue(row) / wanted - 1) < 0.2, (title, ratio.GetValue(row), wanted)
-    assert widget.ui.contrastTableView.mrmlTableNode() is table
+        assert cells(widget.ui.contrastTable)[row][3].startswith(f"{ratio.GetValue(row):.2f} \u00b1 ")
     text = widget.ui.resultLabel.text
     assert "Measured light of measurements.csv, calibrated on reference.csv." in text
     assert "661 nm " in text
+    assert "Not assessed" in widget.ui.trustLabel.text
     assert widget.ui.applyButton.text == "Apply"
     assert widget.ui.progressBar.isHidden()
 
 
-def case_second_run_updates_the_first():
+def case_child_process_gives_the_images_of_this_process():
     widget = ready_panel()
-    widget.ui.applyButton.click()
-    before, nodes, table = names_of_nodes(), results(widget), widget.parameters.contrastTable
-    first = volume_from_node(nodes["hbo"]).array
-    nodes["hbo"].GetDisplayNode().SetWindowLevelMinMax(1.0, 50.0)
-    nodes["water"].SetName("my water")
-    widget.parameters.method = type(widget.parameters.method).TIKHONOV
-    widget.ui.applyButton.click()
-    assert results(widget) == nodes
-    assert widget.parameters.contrastTable is table
-    second = volume_from_node(nodes["hbo"]).array
-    assert first.shape == second.shape
-    assert np.abs(first - second).max() > 0.5
-    assert nodes["hbo"].GetDisplayNode().GetWindowLevelMax() == 50.0, "the user's window stays"
-    hbr = volume_from_node(nodes["hbr"]).array
-    assert np.isclose(nodes["hbr"].GetDisplayNode().GetWindowLevelMax(), hbr.max()), "ours follows the values"
-    assert nodes["water"].GetName() == "my water"
-    nodes["water"].SetName("Water [%]")
+    p = widget.parameters
+    p.excluded = "S3, 1-5@735"
+    apply(widget)
+    there = widget.resultsSection.results().read()
+    widget.logic.reconstruct(*widget.nodes()[:3], *data_files(), "hard-prior", *widget.lesion(), excluded=p.excluded)
+    here = widget.logic.results(p.image, p.plane).read()
+    assert here.record["id"] != there.record["id"]
+    for name in NAMES:
+        scale = here.images[name].array.max()
+        assert np.abs(here.images[name].array - there.images[name].array).max() < 1e-5 * scale, name
+        assert np.allclose(here.images[name].ijk_to_ras, there.images[name].ijk_to_ras, atol=1e-6)
+    assert here.record["chi"] == there.record["chi"] or np.allclose(here.record["chi"], there.record["chi"], rtol=1e-5)
+    assert here.record["values_used"] == there.record["values_used"] == 224 - 4 * 7 - 1
+    assert here.record["remarks"] == there.record["remarks"]
+    assert any("29 of 224 values left out: unticked by the user." in remark for remark in there.record["remarks"])
+    for name, values in here.residual.items():
+        assert np.allclose(values, there.residual[name], rtol=1e-4, atol=1e-5), name
+
+
+def case_second_run_updates_the_first_and_undo_brings_it_back():
+    exam = make_exam()
+    plane, ring = place(exam)
+    nirst = logic()
+    first = reconstruct(exam, plane, ring, nirst=nirst, update=True).volumeNodes
+    before, images = names_of_nodes(), {name: volume_from_node(node).array for name, node in first.items()}
+    first["hbo"].GetDisplayNode().SetWindowLevelMinMax(1.0, 50.0)
+    first["water"].SetName("my water")
+    second = reconstruct(exam, plane, ring, nirst=nirst, update=True, method="tikhonov").volumeNodes
+    assert first == second
+    assert np.abs(volume_from_node(first["hbo"]).array - images["hbo"]).max() > 0.5
+    assert first["hbo"].GetDisplayNode().GetWindowLevelMax() == 50.0, "the user's window stays"
+    hbr = volume_from_node(first["hbr"]).array
+    assert np.isclose(first["hbr"].GetDisplayNode().GetWindowLevelMax(), hbr.max()), "ours follows the values"
+    assert first["water"].GetName() == "my water"
+    first["water"].SetName("Water [%]")
     assert names_of_nodes() == before
-    slicer.mrmlScene.RemoveNode(nodes["sto2"])
-    assert not widget.ui.showStO2Button.enabled
-    widget.ui.applyButton.click()
-    assert results(widget)["sto2"].GetName().startswith("StO2 [%]"), "what was deleted is made again"
-    assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == 6
+    assert nirst.undo()
+    assert np.array_equal(volume_from_node(first["hbo"]).array, images["hbo"])
+    assert nirst.results(exam.volume, plane).record()["method"] == "hard-prior"
+    assert nirst.undo()
+    assert not nirst.canUndo()
+    assert not nirst.results(exam.volume, plane).nodes()
+    assert "MRI NIRST" not in str(item_names()), "no empty folder stays"
+    assert nirst.redo()
+    assert nirst.redo()
+    assert nirst.results(exam.volume, plane).record()["method"] == "tikhonov"
+    slicer.mrmlScene.RemoveNode(nirst.results(exam.volume, plane).nodes()["sto2"])
+    reconstruct(exam, plane, ring, nirst=nirst, update=True)
+    assert set(nirst.results(exam.volume, plane).nodes()) >= set(NAMES), "what was deleted is made again"
+    slicer.mrmlScene.RemoveNode(plane)
+    assert not nirst.canUndo(), "there is no plane any more whose results could come back"
+
+
+def item_names():
+    import vtk
+
+    hierarchy, ids = slicer.mrmlScene.GetSubjectHierarchyNode(), vtk.vtkIdList()
+    hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), ids, True)
+    return [hierarchy.GetItemName(ids.GetId(n)) for n in range(ids.GetNumberOfIds())]
+
+
+def case_each_plane_keeps_its_own_results():
+    exam = make_exam()
+    nirst = logic()
+    flat = nirst.planeFromLesion(*exam.lesion, exam.volume)
+    tilted = nirst.planeFromLesion(*exam.lesion, exam.volume, (0.25, 0.93, -0.2), name="tilted plane")
+    ring = nirst.placeRing(flat, exam.volume, FIBERS)
+    first = reconstruct(exam, flat, ring, update=True)
+    second = reconstruct(exam, tilted, nirst.placeRing(tilted, exam.volume, FIBERS), update=True)
+    kept = nirst.results(exam.volume, flat).nodes()
+    assert kept["hbo"] is first.volumeNodes["hbo"]
+    assert kept["hbo"] is not second.volumeNodes["hbo"]
+    assert item_path(kept["hbo"]) == ["NIRST plane", "MRI NIRST"]
+    assert item_path(second.volumeNodes["hbo"]) == ["tilted plane", "MRI NIRST"], "planes of one MRI share a folder"
+    normal = volume_from_node(second.volumeNodes["hbo"]).ijk_to_ras[:3, 2]
+    assert np.allclose(np.abs(normal @ (slice_to_ras(tilted)[:3, 2])), 1.0)
+    widget = open_panel()
+    p = widget.parameters
+    p.image, p.optodes, p.plane = exam.volume, ring, flat
+    shown = widget.ui.resultLabel.text
+    p.plane = tilted
+    assert widget.ui.resultLabel.text != shown, "the panel shows the results of the chosen plane"
+    widget.ui.lesionSelector.setCurrentNode(exam.segmentation)
+    widget.ui.planeFromLesionButton.click()
+    assert p.plane not in (flat, tilted), "a plane with results is not moved"
 
 
 def case_lesion_is_optional():
+    exam = make_exam()
+    plane, ring = place(exam)
+    nirst = logic()
+    reconstruct(exam, plane, ring, nirst=nirst, update=True)
+    assert "contrast" in nirst.results(exam.volume, plane).nodes()
+    no_lesion = {"segmentationNode": None, "segmentId": None}
+    done = reconstruct(exam, plane, ring, nirst=nirst, update=True, method="dri", **no_lesion)
+    assert done.contrastTableNode is None
+    assert "contrast" not in nirst.results(exam.volume, plane).nodes(), "no old numbers beside new images"
+    widget = open_panel()
+    widget.parameters.image = exam.volume
+    widget.parameters.method = type(widget.parameters.method).HARD_PRIOR
+    assert "needs a lesion segment" in widget.ui.inputsStatusLabel.text
+
+
+def case_trust_is_assessed_after_the_images():
     widget = ready_panel()
-    widget.ui.applyButton.click()
-    table = widget.parameters.contrastTable
-    widget.ui.lesionSelector.setCurrentNode(None)
-    assert widget.parameters.segmentation is None
-    assert "needs a lesion segment" in widget.ui.applyButton.toolTip
-    widget.parameters.method = type(widget.parameters.method).DRI
-    assert widget.ui.applyButton.enabled
-    widget.ui.applyButton.click()
-    assert widget.parameters.contrastTable is table
-    assert table.GetNumberOfRows() == 0, "no old numbers beside new images"
+    widget.parameters.assessTrust = True
+    seen = []
+    show = widget.resultsSection.show
+
+    def watch(assessing, fine):
+        show(assessing, fine)
+        seen.append((assessing, widget.ui.trustLabel.text))
+
+    widget.resultsSection.show = watch
+    apply(widget)
+    wait(lambda: not widget.job.running)
+    del widget.resultsSection.show
+    assert (True, "Being assessed ...") in seen, "the images come first"
+    nodes = results(widget)
+    record = widget.resultsSection.results().record()
+    trust = record["trust"]
+    assert trust["light"] == "green", trust["reason"]
+    assert widget.ui.trustLabel.text == "Trustworthy as far as the checks tell: all checks passed."
+    assert [row[0] for row in cells(widget.ui.checksTable)] == [check["name"] for check in trust["checks"]]
+    assert nodes["trust"].GetNumberOfRows() == len(trust["checks"])
+    readout = cells(widget.ui.readoutTable)
+    assert [row[0] for row in readout] == ["HbT [uM]", "StO2 [%]", "Water [%]", "TOI [uM]"]
+    assert readout[0][3].startswith("2.0") or readout[0][3].startswith("1.9"), readout
+    assert set(nodes) >= {f"{name}_sd" for name in NAMES}
+    sd = volume_from_node(nodes["hbt_sd"]).array
+    assert 0 < sd[sd > 0].mean() < 10
+    widget.ui.showHbTButton.click()
+    widget.ui.uncertaintyCheckBox.click()
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    assert {node.GetForegroundVolumeID() for node in composites} == {nodes["hbt_sd"].GetID()}
+    widget.ui.uncertaintyCheckBox.click()
+    assert {node.GetForegroundVolumeID() for node in composites} == {nodes["hbt"].GetID()}
+    for index in range(widget.ui.residualPlotComboBox.count):
+        widget.ui.residualPlotComboBox.setCurrentIndex(index)
+        assert widget.ui.residualPlot.pixmap.width() > 300
+    assert widget.ui.undoButton.enabled
+    widget.ui.undoButton.click()
+    assert not results(widget), "images and trust are one step"
+    assert widget.ui.resultLabel.text == "No results in this plane yet."
+    assert not widget.ui.undoButton.enabled
+    widget.ui.redoButton.click()
+    assert widget.resultsSection.results().record()["trust"] == trust
+
+
+def case_old_results_say_what_changed():
+    widget = ready_panel()
+    apply(widget)
+    assert not widget.ui.resultLabel.text.startswith("Changed since")
+    widget.parameters.noise = 5.0
+    assert widget.ui.resultLabel.text.startswith("Changed since this run: settings. Press Apply")
+    optodes = widget.parameters.optodes
+    where = np.array(optodes.GetNthControlPointPositionWorld(2))
+    optodes.SetNthControlPointPositionWorld(2, *(where + 1.5))
+    assert widget.ui.resultLabel.text.startswith("Changed since this run: optodes, settings.")
+    optodes.SetNthControlPointPositionWorld(2, *where)
+    widget.parameters.noise = 0.0
+    assert not widget.ui.resultLabel.text.startswith("Changed since"), "as it was"
+    widget.parameters.excluded = "D2"
+    assert "Changed since this run: light." in widget.ui.resultLabel.text
 
 
 def case_moved_exam_gives_the_same_images_in_the_moved_place():
@@ -410,15 +575,15 @@ def case_simulated_light_is_called_simulated():
     assert widget.ui.simulatedWidget.isVisibleTo(widget.ui.dataCollapsibleButton)
     assert not widget.ui.measuredWidget.isVisibleTo(widget.ui.dataCollapsibleButton)
     assert "No measurement is used" in widget.ui.dataStatusLabel.text
-    widget.ui.applyButton.click()
-    assert [node.GetName() for node in results(widget).values()] == [f"Simulated {title}" for title in TITLES]
+    apply(widget)
+    assert [results(widget)[name].GetName() for name in NAMES] == [f"Simulated {title}" for title in TITLES]
     text = widget.ui.resultLabel.text
     assert "lesion: HbO 22 uM" in text
     assert "Simulated data, not measured." in text
     p.source = type(p.source).MEASURED
-    widget.ui.applyButton.click()
-    assert [node.GetName() for node in results(widget).values()] == TITLES
-    legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(p.hbo)
+    apply(widget)
+    assert [results(widget)[name].GetName() for name in NAMES] == TITLES
+    legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(results(widget)["hbo"])
     assert legend.GetTitleText() == "HbO [uM]"
     assert "imulated" not in widget.ui.resultLabel.text
     widget.ui.lesionSelector.setCurrentNode(None)
@@ -435,13 +600,15 @@ def case_settings_reach_the_method():
     widget.ui.scatterPowerSpinBox.setValue(0.8)
     widget.ui.gainsComboBox.setCurrentIndex(list(type(p.gains)).index(type(p.gains).FIBERS))
     widget.ui.extinctionComboBox.setCurrentIndex(1)
-    widget.ui.applyButton.click()
-    record = json.loads(p.hbo.GetAttribute("NIRSTReconstruction.Record"))
+    widget.ui.sourceModelComboBox.setCurrentIndex(1)
+    apply(widget)
+    record = json.loads(results(widget)["hbo"].GetAttribute("NIRSTReconstruction.Record"))
     settings = record["settings"]
     assert record["method"] == "hard-prior"
     assert record["extinction_table"] == "prahl-segelstein-1"
     assert record["gains"] == "fibers"
     assert (settings["noise"], settings["prior_sd"]) == (0.03, 0.8)
+    assert settings["source_model"] == "point"
     assert (settings["start"]["scatter_amplitude"], settings["start"]["scatter_power"]) == (1.2, 0.8)
 
 
@@ -481,6 +648,247 @@ def case_show_turns_one_view_into_the_plane():
         assert after[name][:3, 0] @ before[name][:3, 0] > 0.9, "right stays on the side where it was"
         middle = volume_from_node(result).points_to_ras(np.array([[29.5, 19.5, 0.0]]))[0]
         assert np.allclose(after[name][:3, 3], middle, atol=1e-3)
+
+
+# Outline, optodes, quality of the light
+
+
+def case_outline_comes_from_threshold_or_segment():
+    exam = make_exam()
+    widget = open_panel()
+    p = widget.parameters
+    p.image = exam.volume
+    p.plane, p.optodes = place(exam)
+    settle(widget)
+    length = float(widget.ui.outlineStatusLabel.text.split()[3])
+    assert abs(length - 2 * np.pi * 39.0) < 12, "the ellipse of the body in the plane"
+    assert "Farthest from the outline: fiber" in widget.ui.optodesStatusLabel.text
+    source = type(p.outline)
+    p.outline, p.threshold = source.THRESHOLD, 5000.0
+    settle(widget)
+    assert "brighter than 5000" in widget.ui.outlineStatusLabel.text
+    assert "brighter than 5000" in widget.ui.applyButton.toolTip
+    assert not widget.ui.bodySelector.isVisibleTo(widget.ui.outlineCollapsibleButton)
+    p.outline = source.SEGMENT
+    settle(widget)
+    assert "No segment is selected" in widget.ui.applyButton.toolTip
+    body = volume_from_node(exam.volume)
+    mask = mask_to_segment(body.with_array(body.array > 30), exam.segmentation, "Breast")
+    p.body, p.bodySegmentId = exam.segmentation, mask
+    settle(widget)
+    assert abs(float(widget.ui.outlineStatusLabel.text.split()[3]) - length) < 4
+    p.bodySegmentId = exam.segment
+    settle(widget)
+    assert "from the body's outline" in widget.ui.optodesStatusLabel.text, "the lesion is no breast"
+    assert not widget.ui.applyButton.enabled
+
+
+def case_plane_outside_the_breast_is_told_before_the_run():
+    widget = ready_panel()
+    plane = widget.parameters.plane
+    plane.SetOriginWorld(*(np.array(plane.GetOriginWorld()) + (0, 120, 0)))
+    settle(widget)
+    assert "The plane misses" in widget.ui.applyButton.toolTip
+    assert not widget.ui.applyButton.enabled
+
+
+def case_image_without_air_is_told():
+    exam = make_exam()
+    image = volume_from_node(exam.volume)
+    inside = image.cropped((11, 18, 14), (23, 32, 26))
+    crop = volume_to_node(inside.with_array(100.0 + inside.array % 7, "crop"))
+    outline = logic().outline(crop, logic().planeFromLesion(*exam.lesion, exam.volume))
+    assert outline.no_air == "crop"
+
+
+def case_optode_table_follows_the_list():
+    exam = make_exam()
+    widget = open_panel()
+    p = widget.parameters
+    p.image = exam.volume
+    p.plane, p.optodes = place(exam)
+    settle(widget)
+    rows = cells(widget.ui.optodesTable)
+    first = p.optodes.GetNthControlPointPositionWorld(0)
+    assert rows[0][:4] == ["1", *(f"{x:.1f}" for x in first)]
+    assert all(abs(float(row[4])) < 0.5 and abs(float(row[5])) < 0.05 for row in rows), "on the skin, in the plane"
+    outward = (np.array(first) - center_ras()) / np.linalg.norm(np.array(first) - center_ras())
+    p.optodes.SetNthControlPointPositionWorld(0, *(np.array(first) + 9 * outward))
+    assert float(cells(widget.ui.optodesTable)[0][4]) > 6
+    assert "Fiber 1 is" in widget.ui.optodesStatusLabel.text
+    assert not widget.ui.applyButton.enabled
+    p.optodes.SetNthControlPointPositionWorld(0, *first)
+    widget.ui.optodesTable.item(3, 0).setText("D4")
+    assert p.optodes.GetNthControlPointLabel(3) == "D4"
+    widget.ui.optodesTable.setCurrentCell(FIBERS - 1, 0)
+    widget.ui.removeOptodeButton.click()
+    assert len(cells(widget.ui.optodesTable)) == FIBERS - 1 == p.optodes.GetNumberOfControlPoints()
+
+
+def case_fibers_are_renumbered():
+    exam = make_exam()
+    widget = open_panel()
+    p = widget.parameters
+    p.image = exam.volume
+    p.plane, p.optodes = place(exam)
+    ring = slicer.util.arrayFromMarkupsControlPoints(p.optodes, world=True).copy()
+
+    def now():
+        assert [p.optodes.GetNthControlPointLabel(n) for n in range(FIBERS)] == [str(n + 1) for n in range(FIBERS)]
+        return slicer.util.arrayFromMarkupsControlPoints(p.optodes, world=True)
+
+    widget.ui.reverseButton.click()
+    assert np.allclose(now(), ring[[0, *range(FIBERS - 1, 0, -1)]])
+    widget.ui.reverseButton.click()
+    widget.ui.shiftButton.click()
+    assert np.allclose(now(), np.roll(ring, -1, axis=0))
+    clicked = ring[[2, 3, 0, 6, 1, 7, 5, 4]]
+    points_to_node(LabeledPoints([f"P{n}" for n in range(FIBERS)], clicked), p.optodes)
+    widget.ui.renumberButton.click()
+    assert np.allclose(now(), np.roll(ring, -2, axis=0)), "from the first towards the second, around"
+    labels = [f"{'S' if n % 2 else 'D'}{n // 2 + 1}" for n in range(FIBERS)]
+    p.optodes = points_to_node(LabeledPoints(labels, ring))
+    with shown_errors() as messages:
+        widget.ui.renumberButton.click()
+    assert any("separate points" in message for message in messages)
+
+
+def case_numbers_are_matched_to_the_light():
+    widget = ready_panel()
+    optodes = widget.parameters.optodes
+    ring = slicer.util.arrayFromMarkupsControlPoints(optodes, world=True).copy()
+    labels = [str(n + 1) for n in range(FIBERS)]
+    points_to_node(LabeledPoints(labels, np.roll(ring[::-1], 3, axis=0)), optodes)
+    settle(widget)
+    widget.ui.matchButton.click()
+    assert np.allclose(slicer.util.arrayFromMarkupsControlPoints(optodes, world=True), ring)
+    assert "Fiber 1 of the data is at number" in widget.ui.optodesStatusLabel.text
+    widget.ui.matchButton.click()
+    assert "The numbers are right" in widget.ui.optodesStatusLabel.text
+
+
+def case_channels_are_unticked():
+    from NIRSTReconstructionLib.measurements import read_measurements, write_csv_measurements
+
+    widget = ready_panel()
+    p, ui = widget.parameters, widget.ui
+    light = read_measurements(p.dataFile)
+    broken = light.log_amplitude.copy()
+    broken[:, light.channels[:, 0] == 3] -= 6.0  # source 3 is dead
+    broken[1, (light.channels == (1, 5)).all(axis=1)] += 2.0
+    path = Path(p.dataFile).with_name("broken-fiber.csv")
+    write_csv_measurements(type(light)(**{**vars(light), "log_amplitude": broken}), path)
+    ui.dataPathLineEdit.currentPath = str(path)
+    settle(widget)
+    rows = cells(ui.qualityTable)
+    assert [row[1] for row in rows[:FIBERS]] == [f"Fiber {n + 1}" for n in range(FIBERS)]
+    assert "carries hardly any light" in rows[2][2]
+    assert "suggested to leave out" in ui.qualityStatusLabel.text
+    assert ui.qualityPlot.pixmap.width() > 300
+    assert [ui.qualityPlotComboBox.itemText(n) for n in (0, 4)] == ["ln(I r), 661 nm", "Reciprocity"]
+    ui.qualityPlotComboBox.setCurrentIndex(4)
+    import qt
+
+    ui.qualityTable.item(2, 0).setCheckState(qt.Qt.Unchecked)
+    assert p.excluded == "S3, D3"
+    assert "56 values are unticked" in ui.dataStatusLabel.text
+    ui.useAllButton.click()
+    assert p.excluded == ""
+    assert ui.qualityTable.item(2, 0).checkState() == qt.Qt.Checked
+    ui.leaveOutButton.click()
+    assert "S3" in p.excluded.split(", ")
+    ui.excludedLineEdit.setText("3-x")
+    assert "'3-X' is no channel" in ui.applyButton.toolTip
+    ui.excludedLineEdit.setText("@661 S1 s2 s3 s4 s5 s6 s7 s8")
+    assert "0 usable channels" in ui.applyButton.toolTip
+    ui.excludedLineEdit.setText("")
+    assert ui.applyButton.enabled
+
+
+def case_mesh_is_a_model_in_the_plane():
+    exam = make_exam(tilt())
+    nirst = logic()
+    plane = nirst.planeFromLesion(*exam.lesion, exam.volume, (0.2, 0.95, 0.1))
+    ring = nirst.placeRing(plane, exam.volume, FIBERS)
+    node = nirst.showMesh(exam.volume, plane, ring, elementSize=9.0)
+    points = slicer.util.arrayFromModelPoints(node)
+    matrix = slice_to_ras(plane)
+    normal = matrix[:3, 2] / np.linalg.norm(matrix[:3, 2])
+    assert np.abs((points - matrix[:3, 3]) @ normal).max() < 1e-6
+    tips = slicer.util.arrayFromMarkupsControlPoints(ring, world=True)
+    gaps = np.linalg.norm(points[:, None] - tips[None], axis=2).min(axis=0)
+    assert gaps.max() < 2.0, "its rim passes the fibers"
+    assert node.GetPolyData().GetNumberOfCells() > 50
+    assert item_path(node)[0] == "NIRST plane"
+    assert nirst.showMesh(exam.volume, plane, ring, elementSize=12.0) is node
+
+
+def case_sheared_exam_is_reconstructed_in_this_process():
+    world = tilt((1.1, 0.95, 1.05))
+    exam = make_exam(world)
+    nirst = logic()
+    plane = nirst.planeFromLesion(*exam.lesion, exam.volume, world[:3, 1])
+    ring = nirst.placeRing(plane, exam.volume, FIBERS)
+    widget = open_panel()
+    p = widget.parameters
+    p.image, p.plane, p.optodes = exam.volume, plane, ring
+    p.segmentation, p.segmentId, p.assessTrust = *exam.lesion, False
+    p.dataFile, p.referenceFile = data_files()
+    p.method = type(p.method).TIKHONOV
+    settle(widget)
+    widget.ui.applyButton.click()
+    assert not widget.job.running, "no image file could hold its geometry"
+    assert "hbo" in results(widget)
+
+
+def case_second_image_guides():
+    exam = make_exam()
+    plane, ring = place(exam)
+    image = volume_from_node(exam.volume)
+    second = volume_to_node(image.with_array(np.random.default_rng(3).normal(60.0, 20.0, image.shape), "diffusion"))
+    none = {"segmentationNode": None, "segmentId": None, "method": "dri"}
+    alone = reconstruct(exam, plane, ring, **none)
+    guided = reconstruct(exam, plane, ring, **none, secondNode=second)
+    assert np.nanmax(np.abs(alone.plane.values["hbo"] - guided.plane.values["hbo"])) > 0.1
+    far = image.ijk_to_ras.copy()
+    far[:3, 3] += 500.0
+    other = volume_to_node(Volume(image.array, far, "another patient"))
+    said = refusal(lambda: reconstruct(exam, plane, ring, **none, secondNode=other))
+    assert "'another patient'" in said
+    assert "same exam" in said
+
+
+def case_report_shows_every_plane():
+    exam = make_exam()
+    nirst = logic()
+    planes = [nirst.planeFromLesion(*exam.lesion, exam.volume), nirst.planeFromLesion(*exam.lesion, exam.volume)]
+    ring = nirst.placeRing(planes[0], exam.volume, FIBERS)
+    folder = Path(tempfile.mkdtemp(prefix="nirst-report-"))
+    assert "no results" in refusal(lambda: nirst.exportReport(folder / "light.html", exam.volume))
+    reconstruct(exam, planes[0], ring, update=True, trust=True)
+    light = nirst.simulate(exam.volume, planes[1], ring, *exam.lesion, seed=1, wavelengths=(735.0, 826.0, 903.0))
+    nirst.reconstruct(exam.volume, planes[1], ring, light, None, "hard-prior", *exam.lesion, update=True, **COARSE)
+    assert "ends in .html" in refusal(lambda: nirst.exportReport(folder / "light.pdf", exam.volume))
+    assert nirst.exportReport(folder / "light.html", exam.volume, *exam.lesion, ring) == 2
+    page = (folder / "light.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 6
+    for text in ("NIRST plane", "the light was simulated", "Trustworthy", "no diagnosis", "agreement"):
+        assert text in page, text
+
+
+def case_view_is_kept_as_a_plane():
+    exam = make_exam()
+    red = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
+    red.SetSliceOffset(float(center_ras()[2]))
+    widget = open_panel()
+    widget.parameters.image, widget.parameters.plane = exam.volume, red
+    assert widget.ui.planeFromViewButton.enabled
+    widget.ui.planeFromViewButton.click()
+    kept = widget.parameters.plane
+    assert kept.IsA("vtkMRMLMarkupsPlaneNode")
+    red.SetSliceOffset(0.0)
+    assert np.allclose(slice_to_ras(kept)[:3, 3][2], center_ras()[2])
+    assert not widget.ui.planeFromViewButton.enabled
 
 
 # Bad input
@@ -559,7 +967,7 @@ def case_error_of_a_run_is_shown_and_nothing_is_left():
     assert any("does not pass through the lesion" in message for message in messages), messages
     assert names_of_nodes() == before
     assert widget.ui.applyButton.text == "Apply"
-    assert widget.ui.resultLabel.text == "No results yet."
+    assert widget.ui.resultLabel.text == "No results in this plane yet."
 
 
 CASES = [case for name, case in sorted(globals().items()) if name.startswith("case_")]

@@ -28,23 +28,6 @@ def cases(host):
     return importlib.import_module("inslicer.nirstreconstruction_cases")
 
 
-def at_progress(widget, wanted, action):
-    """Do something once, when a run of the panel has come so far."""
-    real, done = widget.logic.reconstruct, []
-
-    def reconstruct(*arguments, progress, **choices):
-        def report(fraction, message):
-            if fraction >= wanted and not done:
-                done.append(fraction)
-                action()
-            progress(fraction, message)
-
-        return real(*arguments, progress=report, **choices)
-
-    widget.logic.reconstruct = reconstruct
-    return done
-
-
 @pytest.mark.inslicer
 @pytest.mark.parametrize("name", CASE_NAMES)
 def test_case(cases, name):
@@ -57,33 +40,31 @@ def test_generic(host):
 
 def test_cancel_leaves_nothing(host, cases):
     widget = cases.ready_panel()
-    before, texts = cases.names_of_nodes(), []
-
-    def press_cancel():
-        texts.append(widget.ui.applyButton.text)
-        assert not widget.ui.planeCollapsibleButton.enabled, "inputs are locked"
-        widget.ui.applyButton.click()
-
-    done = at_progress(widget, 0.3, press_cancel)
+    before = cases.names_of_nodes()
     widget.ui.applyButton.click()
-    assert done
-    assert texts == ["Cancel"]
+    assert widget.ui.applyButton.text == "Cancel"
+    assert not widget.ui.planeCollapsibleButton.enabled, "inputs are locked"
+    folder = Path(widget._folder)
+    assert (folder / "run" / "light.csv").is_file()
+    widget.ui.applyButton.click()
+    cases.wait(lambda: not widget.job.running)
+    assert not folder.exists()
     assert cases.names_of_nodes() == before
     assert widget.ui.applyButton.text == "Apply"
     assert widget.ui.applyButton.enabled
-    assert widget.ui.resultLabel.text == "No results yet."
+    assert widget.ui.resultLabel.text == "No results in this plane yet."
 
 
 def test_scene_closed_while_running(host, cases):
     import slicer
 
     widget = cases.ready_panel()
-    at_progress(widget, 0.3, host.close_scene)
     with cases.shown_errors() as messages:
         widget.ui.applyButton.click()
+        host.close_scene()
+        cases.wait(lambda: not widget.job.running)
     assert not messages
     assert not slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-    assert widget.parameters.hbo is None
     assert not widget.ui.applyButton.enabled
 
 
@@ -91,21 +72,23 @@ def test_inputs_deleted_while_running(host, cases):
     import slicer
 
     widget = cases.ready_panel()
-    at_progress(widget, 0.3, lambda: slicer.mrmlScene.RemoveNode(widget.parameters.optodes))
     with cases.shown_errors() as messages:
         widget.ui.applyButton.click()
+        slicer.mrmlScene.RemoveNode(widget.parameters.optodes)
+        cases.wait(lambda: not widget.job.running)
     assert any("was removed from the scene" in message for message in messages)
-    assert widget.parameters.hbo is None
+    assert not cases.results(widget)
     assert "No optodes" in widget.ui.applyButton.toolTip
 
 
 def test_module_left_while_running(host, cases):
     widget = cases.ready_panel()
-    at_progress(widget, 0.3, lambda: host.exit("NIRSTReconstruction"))
     widget.ui.applyButton.click()
+    host.exit("NIRSTReconstruction")
     assert widget.parameters is None
+    cases.wait(lambda: not widget.job.running)
     host.enter("NIRSTReconstruction")
-    assert widget.parameters.hbo is not None, "the run went on"
+    assert set(cases.results(widget)) >= set(cases.NAMES), "the run went on"
     assert widget.ui.showHbOButton.enabled
 
 
@@ -126,33 +109,30 @@ def test_saved_scene_brings_back_planes_choices_and_results(host, cases, tmp_pat
     from BreastBiomarkersLib.inslicer.nodes import slice_to_ras, volume_from_node
 
     widget = cases.ready_panel()
-    widget.ui.applyButton.click()
+    cases.apply(widget)
     tilted = cases.make_exam(cases.tilt())
     oblique = cases.logic().planeFromLesion(*tilted.lesion, tilted.volume, (0.3, 0.9, -0.2), name="oblique")
     text = widget.ui.resultLabel.text
     matrices = [slice_to_ras(node) for node in (widget.parameters.plane, oblique)]
-    hbo = volume_from_node(widget.parameters.hbo)
+    hbo = volume_from_node(cases.results(widget)["hbo"])
     host.save_scene(tmp_path / "scene.mrb")
     host.close_scene()
-    assert widget.parameters.hbo is None
-    assert widget.ui.resultLabel.text == "No results yet."
-    assert widget.ui.contrastTableView.mrmlTableNode() is None
+    assert not widget.ui.applyButton.enabled
     host.load_scene(tmp_path / "scene.mrb")
     p = widget.parameters
     assert p.method is type(p.method).HARD_PRIOR
     assert p.fiberCount == cases.FIBERS
     assert (p.dataFile, p.referenceFile) == cases.data_files()
     assert widget.ui.dataPathLineEdit.currentPath == p.dataFile
-    assert widget.ui.resultLabel.text == text
-    assert widget.ui.contrastTableView.mrmlTableNode() is p.contrastTable
-    again = volume_from_node(p.hbo)
+    assert widget.ui.resultLabel.text == text, "and nothing is said to have changed"
+    again = volume_from_node(cases.results(widget)["hbo"])
     assert np.allclose(again.array, hbo.array)
     assert np.allclose(again.ijk_to_ras, hbo.ijk_to_ras, atol=1e-5)
     for node, matrix in zip((p.plane, slicer.util.getNode("oblique")), matrices, strict=True):
         assert np.allclose(slice_to_ras(node), matrix, atol=1e-6)
     before = cases.names_of_nodes()
     assert widget.ui.applyButton.enabled, widget.ui.applyButton.toolTip
-    widget.ui.applyButton.click()
+    cases.apply(widget)
     assert cases.names_of_nodes() == before, "the restored results are updated"
 
 
@@ -162,8 +142,8 @@ def test_reload_leaves_one_panel_that_works(host, cases):
     host.enter("NIRSTReconstruction")
     assert again.ui.applyButton.enabled, again.ui.applyButton.toolTip
     cases.open_panel()
-    again.ui.applyButton.click()
-    assert again.parameters.hbo is not None
+    cases.apply(again)
+    assert "hbo" in cases.results(again)
 
 
 def test_reload_and_test_runs_the_cases(host, cases, monkeypatch):
@@ -186,22 +166,60 @@ def test_installed_module_checks_itself(host):
     importlib.import_module("NIRSTReconstruction").checkSimulatedBreast()
 
 
+def test_sample_data_is_ready_to_reconstruct(host, cases):
+    import SampleData
+    import slicer
+
+    host.startup_completed()
+    (source,) = [
+        s for s in SampleData.SampleDataLogic.sources["BreastBiomarkers"] if s.sampleName == "SyntheticBreastNIRST"
+    ]
+    assert Path(source.thumbnailFileName).is_file()
+    widget = host.enter("NIRSTReconstruction")
+    nodes = source.customDownloader(source)
+    p = widget.parameters
+    assert {p.image, p.segmentation, p.tissue, p.plane, p.optodes} == set(nodes)
+    assert len(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")) == 2, "the MRI and its tissue map"
+    assert p.optodes.GetNumberOfControlPoints() == 16
+    cases.settle(widget)
+    assert widget.ui.applyButton.enabled, widget.ui.applyButton.toolTip
+    assert "9 wavelengths (661 to 948 nm), 240 channels, 2160 of 2160 values" in widget.ui.dataStatusLabel.text
+    assert "Simulated, not measured." in widget.ui.dataStatusLabel.text
+    light = widget.logic.light(p.dataFile, p.referenceFile)
+    assert light.simulated.startswith("breast: HbO 12 uM"), "the results will say so, too"
+
+
+def test_training_from_the_console_refuses_what_the_command_does_not_know(host, cases, tmp_path, capsys):
+    from BreastBiomarkersLib.errors import InputError
+
+    nirst = cases.logic()
+    with pytest.raises(InputError, match="does not know these settings: no-net, epochs"):
+        nirst.train(tmp_path, tmp_path / "out", "no-net", epochs=3)
+    with pytest.raises(InputError):
+        nirst.train(tmp_path / "absent", tmp_path / "out", epochs=1, width=4)
+    assert not (tmp_path / "out").exists()
+    capsys.readouterr()
+
+
 def test_choices_are_those_of_the_library(host):
     from NIRSTReconstructionLib.calibration import GAINS
+    from NIRSTReconstructionLib.forward import SOURCE_MODELS
     from NIRSTReconstructionLib.reconstruct import METHODS
     from NIRSTReconstructionLib.spectra import PAPER_WAVELENGTHS_NM, table_names
 
     module = importlib.import_module("NIRSTReconstruction")
-    assert {method.value for method in module.Method} <= set(METHODS)
+    assert {method.value for method in module.Method} == set(METHODS)
     assert {gains.value for gains in module.Gains} == {"auto", *GAINS}
+    assert [model.value for model in module.SourceModel] == list(SOURCE_MODELS)
     assert module.WAVELENGTHS_NM == PAPER_WAVELENGTHS_NM
     combo = host.widget("NIRSTReconstruction").ui.extinctionComboBox
     assert [combo.itemText(n) for n in range(combo.count)] == list(table_names())
 
 
 def test_picture_of_the_panel(host, cases, tmp_path):
-    widget = cases.ready_panel()
-    widget.ui.applyButton.click()
     folder = Path(os.environ.get("PANEL_PICTURES", tmp_path))
+    widget = cases.ready_panel()
+    cases.apply(widget)
+    widget.ui.qualityCollapsibleButton.collapsed = False
     host.grab("NIRSTReconstruction", folder / "NIRSTReconstruction.png")
     assert (folder / "NIRSTReconstruction.png").stat().st_size > 10_000

@@ -1,0 +1,1 @@
+"""What NIRSTReconstruction does with the scene; may import slicer, qt and vtk."""
