@@ -96,7 +96,12 @@ def test_wide_table_has_a_row_per_segment_and_its_provenance_explains_the_column
         assert part["source_voxels"] > 0
         assert part["grid_spacing_kji_mm"] == pytest.approx([1, 1, 1])
         assert part["level_count"] == 32
-    assert capsys.readouterr().out.startswith("output: ")
+    output, *rest = capsys.readouterr().out.splitlines()
+    assert output.startswith("output: ")
+    assert rest[2] == "segments:"
+    assert rest[3].startswith("  case breast, segment label 1, filter original, volume mm3 ")
+    assert len(rest) == 5
+    assert not {"[", "{", "'"} & set("".join(rest[2:])), "plain text, not a program's notation"
 
 
 def test_notes_of_a_wide_table_name_their_columns(lump):

@@ -53,8 +53,23 @@ def run(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None)
         print(json.dumps(result, allow_nan=False))
     else:
         for key, value in result.items():
-            print(f"{key}: {value:.6g}" if isinstance(value, float) else f"{key}: {value}")
+            if isinstance(value, list | tuple) and any(isinstance(entry, dict) for entry in value):
+                print(f"{key}:", *(f"  {_shown(entry)}" for entry in value), sep="\n")
+            else:
+                print(f"{key}: {_shown(value)}")
     return DONE
+
+
+def _shown(value: object) -> str:
+    """Return a figure for people to read; entries without content are left out."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, dict):
+        named = ((str(name).replace("_", " "), part) for name, part in value.items())
+        return ", ".join(f"{name} {_shown(part)}" for name, part in named if part not in (None, "", [], ()))
+    if isinstance(value, list | tuple):
+        return ", ".join(_shown(part) for part in value) or "none"
+    return str(value)
 
 
 def _cancel(number: int, frame: object) -> None:
