@@ -216,6 +216,8 @@ class RadiomicsPanelWidget(ModulePanel):
             current, wasBlocked = self.currentPage(), tabs.blockSignals(True)
             while tabs.count:
                 tabs.removeTab(0)
+            for page, _text, _tip in self._tabs:
+                page.setVisible(False)
             for n, (page, text, tip) in enumerate(wanted):
                 tabs.insertTab(n, page, text)
                 tabs.setTabToolTip(n, tip)
@@ -528,17 +530,17 @@ class RadiomicsPanelLogic(ScriptedLoadableModuleLogic):
 
     def methods(self, tableNode):
         """Return a paragraph for a paper's methods section."""
-        from RadiomicsPanelLib.inslicer.feature_table import record_of
+        from RadiomicsPanelLib.inslicer.feature_table import ibsi_record_of
         from RadiomicsPanelLib.reporting import describe_methods
 
-        return describe_methods(record_of(tableNode))
+        return describe_methods(ibsi_record_of(tableNode))
 
     def report(self, tableNode, folder):
         """Write the methods paragraph and the rows of CLEAR and METRICS into a folder; return the files by name."""
-        from RadiomicsPanelLib.inslicer.feature_table import record_of
+        from RadiomicsPanelLib.inslicer.feature_table import ibsi_record_of
         from RadiomicsPanelLib.reporting import write_report
 
-        return write_report(record_of(tableNode), folder)
+        return write_report(ibsi_record_of(tableNode), folder)
 
     def exportDicom(self, tableNode, segmentsPath, path):
         """Write a table as DICOM structured report, measured in a DICOM SEG or RTSTRUCT file; return the path."""

@@ -125,6 +125,20 @@ def record_of(node: Any) -> dict[str, Any]:
     return {name: value for name, value in full.items() if name not in _OWN} | {"columns": columns}
 
 
+def ibsi_record_of(node: Any) -> dict[str, Any]:
+    """Return the provenance of a feature table, for texts about our own definitions.
+
+    Raises
+    ------
+    InputError
+        If the node is none, or holds values in the manner of pyradiomics.
+    """
+    record = record_of(node)
+    if record["settings"].get("name") == PUBLISHED:
+        raise InputError("These values follow pyradiomics, whose papers describe them. Choose another table.")
+    return record
+
+
 def segment_names_of(node: Any) -> dict[str, str]:
     """Return id -> name of the segments a feature table is about."""
     full = _full_record(node)

@@ -44,7 +44,8 @@ class FeaturesPage(Page):
         tree.setColumnWidth(0, 300)
         for category, title in CATEGORIES.items():
             of_category = [(f, [x for x in f.features if x.category == category]) for f in FAMILIES]
-            top = qt.QTreeWidgetItem(tree)
+            top = qt.QTreeWidgetItem()
+            tree.addTopLevelItem(top)
             top.setText(0, f"{title} ({sum(len(features) for _family, features in of_category)})")
             for family, features in of_category:
                 if features:
@@ -173,7 +174,8 @@ class FeaturesPage(Page):
 
 
 def _add_family(top: Any, family: Family, features: list[Feature]) -> None:
-    item = qt.QTreeWidgetItem(top)
+    item = qt.QTreeWidgetItem()
+    top.addChild(item)
     item.setText(0, f"{family.title} ({len(features)})")
     item.setFlags(item.flags() | qt.Qt.ItemIsUserCheckable)
     item.setData(0, qt.Qt.UserRole, family.name)
@@ -189,7 +191,8 @@ def _add_family(top: Any, family: Family, features: list[Feature]) -> None:
         ),
     )
     for feature in features:
-        child = qt.QTreeWidgetItem(item)
+        child = qt.QTreeWidgetItem()
+        item.addChild(child)
         child.setText(0, feature.name.replace("_", " "))
         child.setText(1, feature.ibsi or "-")
         child.setText(2, feature.unit.replace("I", _("intensity")))

@@ -23,7 +23,7 @@ from RadiomicsPanelLib.inslicer.sources import image_version, mask_version
 from RadiomicsPanelLib.roi import Case, LevelPreview
 from RadiomicsPanelLib.settings import MAX_LEVELS, Settings, settings_to_dict
 
-PICTURE_SIZE = (460, 190)
+PICTURE_SIZE = (400, 190)
 
 REASONS = {
     "spacing_kji_mm": _(
@@ -259,7 +259,10 @@ class PreparationPage(Page):
             self.panel.edit(edited)
 
     def _on_save(self) -> None:
-        path = self.ui.settingsPathLineEdit.currentPath
+        line = self.ui.settingsPathLineEdit
+        path = line.currentPath or qt.QFileDialog.getSaveFileName(None, _("Save settings"), "", "*.json *.yaml")
+        if not path:
+            return
         with showing_errors(_("The settings were not saved.")):
             self.logic.saveSettings(self.panel.anySettings(), path)
             slicer.util.showStatusMessage(_("Saved {path}").format(path=path), 5000)

@@ -33,7 +33,7 @@ from RadiomicsPanelLib.inslicer.page import Page
 from RadiomicsPanelLib.inslicer.picture import draw_bars, draw_points
 from RadiomicsPanelLib.inslicer.sources import image_version, mask_version, sources_of
 
-PICTURE_SIZE = (460, 220)
+PICTURE_SIZE = (400, 220)
 BAR, SCATTER = 0, 1
 
 
@@ -99,6 +99,7 @@ class ResultsPage(Page):
         if record != self._record:
             self._record = record
             self._read(table if ours else None)
+            ui.resultTableView.resizeColumnsToContents()
         for button in (
             ui.exportButton,
             ui.copyButton,
