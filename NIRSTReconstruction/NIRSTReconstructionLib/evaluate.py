@@ -41,6 +41,8 @@ from NIRSTReconstructionLib.network_data import (
 from NIRSTReconstructionLib.network_settings import OUTPUT_SCALE, OUTPUTS, NetworkSettings, PhysicsSettings, Variation
 from NIRSTReconstructionLib.networks import (
     MODEL,
+    Eyes,
+    LightScale,
     TrainedNetwork,
     assumed_set,
     eyes_of,
@@ -76,6 +78,7 @@ COLUMNS = (
     "covered_95_percent",
     "cpu_seconds",
 )
+_NO_MISMATCH: dict[str, Any] = {"no_contrast": 0.0, "mri_invisible": 0.0, "shard_size": 1}
 _SEGMENTED = ("soft-prior", "hard-prior")
 _TOGETHER = 32  # cases that are seen at one time
 
@@ -161,6 +164,10 @@ _Job = tuple[str, str, int, int, Callable[[_Cases], _Result]]
 """Title, version, number of cases, pixels, and what makes the images."""
 
 
+_Known = dict[str, Eyes]
+"""What stands between set-ups and networks, once made: most sets have the same body and fibers."""
+
+
 def evaluate(
     networks: Sequence[str | Path],
     data: str | Path,
@@ -216,11 +223,12 @@ def evaluate(
     versions = [hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12] for path in networks]
     titles = [_title(Path(path)) for path in networks]
     rows = _read_rows(Path(output))
-    known = len(rows)
+    before = len(rows)
+    known: _Known = {}
     for n, name in enumerate(sets):
         part = portion(progress, n / len(sets), (n + 1) / len(sets))
         wanted = count if name == "matched" else other_count
-        jobs = _jobs(trained, list(zip(titles, versions, strict=True)), methods, wanted, slow_count)
+        jobs = _jobs(trained, list(zip(titles, versions, strict=True)), methods, wanted, slow_count, known)
         jobs = [job for job in jobs if not _is_there(rows, name, *job[:4])]
         if not jobs:
             continue
@@ -233,7 +241,7 @@ def evaluate(
             rows += _rows(chosen, name, title, version, job)
             _write_rows(rows, Path(output), note)
     progress(1.0, "done")
-    return {"rows": len(rows), "added": max(len(rows) - known, 0), "output": str(output)}
+    return {"rows": len(rows), "added": max(len(rows) - before, 0), "output": str(output)}
 
 
 def _jobs(
@@ -242,6 +250,7 @@ def _jobs(
     methods: Sequence[str],
     count: int,
     slow_count: int,
+    known: _Known,
 ) -> list[_Job]:
     """Return what makes the rows of one test set: networks with their titles and versions, physics, reconstructions.
 
@@ -249,12 +258,12 @@ def _jobs(
     """
     first = networks[0].settings if networks else NetworkSettings()
     jobs: list[_Job] = [
-        (title, version, count, network.settings.pixels, _network_job(network))
+        (title, version, count, network.settings.pixels, _network_job(network, known))
         for (title, version), network in zip(names, networks, strict=True)
     ]
     for method in methods:
         if method in PHYSICS_METHODS:
-            jobs.append((method, "1", count, first.pixels, _physics_job(method, first.physics)))
+            jobs.append((method, "1", count, first.pixels, _physics_job(method, first.physics, known)))
         else:
             jobs.append((method, "1", min(slow_count, count), NetworkSettings().pixels, _model_based_job(method)))
     return jobs
@@ -269,12 +278,28 @@ def _cases(data: Path, name: str, count: int) -> _Cases:
     return _Cases(read_phantom_set(folder), test, count, 0, ignore_progress)
 
 
-def _network_job(trained: TrainedNetwork) -> Callable[[_Cases], _Result]:
+def _eyes(
+    known: _Known,
+    phantoms: PhantomSet,
+    settings: NetworkSettings,
+    scale: LightScale | None,
+    device: torch.device,
+    impute: bool,
+) -> Eyes:
+    """Return `eyes_of`, made once for sets of equal bodies and fibers."""
+    assumed = replace(assumed_set(phantoms.settings), count=1, seed=0, inclusion_count=None, **_NO_MISMATCH)
+    key = repr((assumed, settings, scale, str(device), impute))
+    if key not in known:
+        known[key] = eyes_of(phantoms, settings, scale, device, impute)
+    return known[key]
+
+
+def _network_job(trained: TrainedNetwork, known: _Known) -> Callable[[_Cases], _Result]:
     """Return a job that asks a network."""
 
     def job(cases: _Cases) -> _Result:
         lost = cases.test.every_other_fiber
-        eyes = eyes_of(cases.phantoms, trained.settings, trained.scale, trained.device, lost)
+        eyes = _eyes(known, cases.phantoms, trained.settings, trained.scale, trained.device, lost)
         scale = torch.tensor(OUTPUT_SCALE)[:, None, None]
 
         def images(looks: Looks) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
@@ -288,12 +313,12 @@ def _network_job(trained: TrainedNetwork) -> Callable[[_Cases], _Result]:
     return job
 
 
-def _physics_job(method: str, physics: PhysicsSettings) -> Callable[[_Cases], _Result]:
+def _physics_job(method: str, physics: PhysicsSettings, known: _Known) -> Callable[[_Cases], _Result]:
     """Return a job that takes one of the hybrid's inputs as the image."""
 
     def job(cases: _Cases) -> _Result:
         settings = NetworkSettings(pixels=cases.pixels, physics=physics)
-        eyes = eyes_of(cases.phantoms, settings, None, torch.device("cpu"), True)
+        eyes = _eyes(known, cases.phantoms, settings, None, torch.device("cpu"), True)
 
         def images(looks: Looks) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
             assert eyes.physics is not None

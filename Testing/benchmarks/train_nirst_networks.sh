@@ -24,10 +24,10 @@ if [ "$recipe" = full ]; then
   matched=18000 mixed=14000 shaped=1500 deep=3000 count=2000 other=500 slow=50 seeds="0 1 2 3 4"
   bodies=("36 46 16" "48 38 12" "44 35 16" "39 47 20")
 else
-  matched=4000 mixed=2400 shaped=300 deep=200 count=400 other=100 slow=6 seeds="0"
+  matched=4000 mixed=2400 shaped=300 deep=200 count=200 other=50 slow=6 seeds="0"
   bodies=("36 46 16" "48 38 12")
   brief="--small --bfloat16 --epochs"
-  more=([znet]="$brief 12" [ynet]="$brief 4" [no-mri]="$brief 4" [mri-only]="$brief 4"
+  more=([znet]="$brief 12" [ynet]="$brief 4" [no-mri]="$brief 3" [mri-only]="$brief 4"
     [hybrid]="$brief 26 --looks 1 --learning-rate 0.003")
 fi
 wrong=(--no-contrast 15 --mri-invisible 15)
@@ -56,6 +56,7 @@ done
 
 table() { ${LIMIT:-} "$python" -m NIRSTReconstructionLib evaluate "$@"; }
 table --networks "${networks[@]}" --data "$folder/test" --output "$folder/nirst_networks.csv" \
+  --methods linear-mmse tikhonov dri hard-prior adaptive \
   --count $count --other-count $other --slow-count $slow \
   --note "Testing/benchmarks/train_nirst_networks.sh FOLDER $recipe"
 # To ship them: ship_nirst_networks.py "$folder" "one sentence on the recipe"
