@@ -26,30 +26,34 @@ from WeakSegmentLib.predict import predict, read_network, tumor_mask
 from WeakSegmentLib.segmentation import segment_by_random_walk
 from WeakSegmentLib.settings import NetworkSettings, RandomWalkSettings
 
-ROWS = {"SimPLe": ("simple", "retrain"), "L_pce": ("partial-ce", "train"), "full supervision": ("full", "train")}
+ROWS = {"SimPLe": ("simple", "retrain"), "full supervision": ("full", "train")}
 FIGURES = ("dice", "jaccard", "hd95_mm", "surface_distance_mm")
-REFINEMENTS = (0, 20)
+REFINEMENTS = 10
 
 
 def walkers(weights):
     """Return the methods that start from the points, by name."""
-    methods = {"random walker": RandomWalkSettings()}
-    for count in REFINEMENTS:
-        name = "network method" + (f", {count} refinements" if count else "")
-        methods[name] = NetworkSettings(weights, refine_iterations=count)
-    return methods
+    return {
+        "random walker": RandomWalkSettings(),
+        "network method": NetworkSettings(weights),
+        f"network method, {REFINEMENTS} refinements": NetworkSettings(weights, refine_iterations=REFINEMENTS),
+    }
 
 
-def evaluate(case, sets, networks, methods):
-    """Yield name, and the masks for each set of points, of every method and trained network."""
+def predict_all(case, networks):
+    """Return the probabilities of every seed's network, by row; none for a case that comes again as a subtraction."""
+    if case.pre is not None and not case.subtract:
+        return {}
+    before = case.image.with_array(np.zeros_like(case.image.array)) if case.pre is None else case.pre
+    return {name: [predict(one, case.image, before) for one in trained] for name, trained in networks.items()}
+
+
+def evaluate(case, sets, probabilities, methods):
+    """Yield the masks for each set of points, of every method and trained network, after its name."""
     pre = case.pre if case.subtract else None
     for name, settings in methods.items():
         yield name, [segment_by_random_walk(case.image, points, settings, pre=pre).mask for points in sets]
-    if case.pre is not None and not case.subtract:
-        return  # these networks see both images: one row is enough
-    before = case.image.with_array(np.zeros_like(case.image.array)) if case.pre is None else case.pre
-    for name, trained in networks.items():
-        found = [predict(one, case.image, before) for one in trained]
+    for name, found in probabilities.items():
         yield f"{name} network in the box", [tumor_mask(p, points) for p in found for points in sets]
 
 
@@ -69,8 +73,9 @@ def main():
     rows = []
     for case in real_cases(options.data):
         exact = extreme_points_of_mask(case.reference)
+        probabilities = predict_all(case, networks)
         for kind, sets in (("exact", [exact]), ("jittered", jittered(exact, case.image))):
-            for name, masks in evaluate(case, sets, networks, walkers(options.weights)):
+            for name, masks in evaluate(case, sets, probabilities, walkers(options.weights)):
                 scores = [score(mask, case.reference) for mask in masks]
                 row = {"case": case.name, "points": kind, "method": name, "masks": len(masks)}
                 for figure in FIGURES:

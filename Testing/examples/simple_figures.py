@@ -1,58 +1,44 @@
-"""How the labels of a cohort change while SimPLe learns from six points per case: Docs/weaksegment-simple.png.
+"""What networks learn from six points per case, on cases of their training: Docs/weaksegment-simple.png.
 
     python Testing/examples/simple_figures.py --work FOLDER --output Docs/weaksegment-simple.png
 
-FOLDER is the `--work` folder of Testing/benchmarks/simple_table1.py. The first seed of its SimPLe training is repeated,
-which gives the same network bit by bit, with its weights kept at some iterations of the first stage; each of them says
-what is tumor in the boxes of the training cases, as SimPLe does when it relabels them.
+FOLDER is the `--work` folder of Testing/benchmarks/simple_table1.py, whose first seed is drawn: the label that the
+random walker makes of the points, and what each training, and each stage of SimPLe, finds in the box of the points. The
+fine-tuned network's are SimPLe's new labels, from which its last stage learns from scratch.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from BreastBiomarkersLib.files import atomic_path
-from BreastBiomarkersLib.training import load_weights, read_checkpoint
 from WeakSegmentLib.cohort import load_cohort, read_cohort
-from WeakSegmentLib.predict import TUMOR_ABOVE, make_network, slide
+from WeakSegmentLib.predict import TUMOR_ABOVE, read_network, slide
 from WeakSegmentLib.pseudo_mask import Label
-from WeakSegmentLib.train import train
-from WeakSegmentLib.training_settings import settings_from_json
 
-ITERATIONS = (50, 100, 200, 500)
+COLUMNS = {
+    "partial CE": "partial-ce-0/train",
+    "+ CRF": "crf-0/train",
+    "+ contrastive": "simple-0/train",
+    "SimPLe, fine-tuned": "simple-0/finetune",
+    "SimPLe": "simple-0/retrain",
+    "full supervision": "full-0/train",
+}
 SHOWN = 5
 
 
-def keep_states(run, folder):
-    """Return a progress that copies the saved state of the first stage at some iterations."""
-
-    def progress(fraction, message):
-        for iteration in ITERATIONS:
-            if message.startswith(f"train {iteration} of"):
-                shutil.copy(run / "state.safetensors", folder / f"train-{iteration}.safetensors")
-
-    return progress
-
-
-def masks_of(path, settings, cases):
+def masks_of(path, cases):
     """Return what a checkpoint finds in the box of every case."""
-    tensors, _ = read_checkpoint(path)
-    if any(name.startswith("weights.") for name in tensors):
-        tensors = {n.removeprefix("weights."): t for n, t in tensors.items() if n.startswith("weights.")}
-    network = make_network(settings)
-    load_weights(network, tensors, path.name)
+    trained = read_network(path, "cpu")
     masks = []
     for case in cases:
+        found = slide(trained.network, np.asarray(case.image), trained.settings.patch, trained.device)
         mask = np.zeros(case.labels.shape, dtype=bool)
-        mask[case.box] = (
-            slide(network, np.asarray(case.image), settings.patch, torch.device("cpu"))[case.box] > TUMOR_ABOVE
-        )
+        mask[case.box] = found[case.box] > TUMOR_ABOVE
         masks.append(mask)
     return masks
 
@@ -97,26 +83,18 @@ def draw(cases, columns, path):
 
 
 def main():
-    """Train as the benchmark did, keep the states, draw."""
+    """Apply the networks to the cases they learned from, and draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="of simple_table1.py")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.png")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    benchmark, run = options.work / "simple-0", options.work / "figure"
-    settings = settings_from_json(json.loads((benchmark / "settings.json").read_text())["settings"])
-    cases = read_cohort(options.work / "training" / "training.csv")
-    if not (run / "retrain.safetensors").exists():
-        train(cases, run, replace(settings, seed=0), keep_states(run, options.work), device="cpu")
-    prepared = load_cohort(cases, run / "cache")
-    columns = {"random walker": [case.labels == Label.TUMOR for case in prepared]}
-    for iteration in ITERATIONS:
-        title = f"train, {iteration}"
-        columns[title] = masks_of(options.work / f"train-{iteration}.safetensors", settings, prepared)
-    columns["fine-tuned"] = masks_of(run / "finetune.safetensors", settings, prepared)
-    columns["retrained"] = masks_of(run / "retrain.safetensors", settings, prepared)
-    draw(prepared, columns, options.output)
-    print({title: round(mean_dice(masks, prepared), 3) for title, masks in columns.items()})
+    cases = load_cohort(read_cohort(options.work / "training" / "training.csv"), options.work / "simple-0" / "cache")
+    columns = {"random walker": [case.labels == Label.TUMOR for case in cases]}
+    for title, name in COLUMNS.items():
+        columns[title] = masks_of(options.work / f"{name}.safetensors", cases)
+    draw(cases, columns, options.output)
+    print(json.dumps({title: round(mean_dice(masks, cases), 3) for title, masks in columns.items()}))
 
 
 if __name__ == "__main__":
