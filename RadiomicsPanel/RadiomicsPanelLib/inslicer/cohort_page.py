@@ -164,7 +164,7 @@ class CohortPage(Page):
         except InputError as error:
             return str(error)
         families = len(self.logic.families()) - len(self.parameters.excludedFamilies)
-        text = _("Settings {name} and {count} families, as on the other pages.").format(name=name, count=families)
+        text = _("Settings: {name}; families: {count}; as on the other pages.").format(name=name, count=families)
         missing = packages_missing("cohort")
         if "dask" in missing or "distributed" in missing:
             text += " " + _("Without the package dask one process works.")
@@ -189,9 +189,9 @@ def describe_manifest(entries: list[Any], failures: list[Any]) -> str:
     """Return how many cases a manifest holds, and what is wrong with which lines."""
     cases = len({entry.case for entry in entries})
     lines = [_("{count} images of {cases} cases.").format(count=len(entries), cases=cases)]
-    lines += [
-        _("Left out, {where}: {reason}").format(where=f.where, reason=f.reason) for f in failures[:_SHOWN_PROBLEMS]
-    ]
+    for failure in failures[:_SHOWN_PROBLEMS]:
+        reason = failure.reason.removeprefix(f"{failure.where}: ")
+        lines.append(_("Left out, {where}: {reason}").format(where=failure.where, reason=reason))
     if len(failures) > _SHOWN_PROBLEMS:
         lines.append(_("... and {count} more").format(count=len(failures) - _SHOWN_PROBLEMS))
     return "\n".join(lines)

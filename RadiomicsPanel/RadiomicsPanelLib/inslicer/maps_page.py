@@ -24,7 +24,8 @@ class MapsPage(Page):
         """Fill the tree of features and connect."""
         self._shown: list[str] = []  # ids of the maps on offer
         tree = self.ui.mapFeaturesTree
-        tree.setColumnWidth(0, 260)
+        tree.header().setStretchLastSection(False)
+        tree.header().setSectionResizeMode(0, qt.QHeaderView.Stretch)
         for family, features in mappable().items():
             parent = qt.QTreeWidgetItem(tree)
             parent.setText(0, family)

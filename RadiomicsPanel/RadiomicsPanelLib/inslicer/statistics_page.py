@@ -41,6 +41,7 @@ MODELS = {
     "random-forest": "Random forest",
 }
 ICCS = {"1,1": "ICC(1,1), test-retest", "2,1": "ICC(2,1), agreement", "3,1": "ICC(3,1), consistency"}
+LEAST_WIDTH = 440  # pixels, of a picture
 NO_COLUMNS = TableColumns((), ())
 
 
@@ -212,7 +213,7 @@ class StatisticsPage(Page):
         if not 0 <= index < len(self._figures):
             return
         pixmap = qt.QPixmap(str(self._figures[index]))
-        width = min(max(self.container.width - 40, 200), pixmap.width())
+        width = min(max(self.container.width - 40, LEAST_WIDTH), pixmap.width())
         label.setPixmap(pixmap.scaledToWidth(width, qt.Qt.SmoothTransformation))
         label.toolTip = str(self._figures[index])
 
