@@ -333,6 +333,18 @@ def test_unreadable_tables_are_said(panel, tmp_path):
     assert "not CSV in UTF-8" in ui.statisticsRunButton.toolTip
 
 
+def test_a_long_table_is_shown_in_part(panel_host, tmp_path, monkeypatch):
+    from RadiomicsPanelLib.inslicer import statistics
+
+    monkeypatch.setattr(statistics, "_SHOWN_CELLS", 20)
+    path = tmp_path / "long_table.csv"
+    path.write_text("case,value\n" + "".join(f"c{n},{n}\n" for n in range(50)))
+    node = statistics.table_file_to_node(path)
+    assert (node.GetName(), node.GetNumberOfRows()) == ("long table (first 10 rows)", 10)
+    assert statistics.table_file_to_node(path) is node
+    assert node.GetTable().GetColumnByName("value").GetValue(9) == 9.0
+
+
 def test_columns_of_the_real_table(shared_data):
     from RadiomicsPanelLib.inslicer.statistics import read_columns
 

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ _IMPORT_NAMES = {"scikit-learn": "sklearn"}
 _ALWAYS_TEXT = ("case", "segment", "filter", "notes")
 _FEATURE_KEYS = tuple(sorted({feature.key for feature in ALL_FEATURES}))
 _SHOWN_VALUES = 200
+_LOOKED_AT_CELLS = 2_000_000
+_SHOWN_CELLS = 200_000
 _FILE = "RadiomicsPanel.File"  # attribute of our tables: which file they show
 
 
@@ -110,7 +113,7 @@ def _columns_of(path: str) -> list[Column]:
     file = require_file(path, "table")
     if file.stat().st_size > MAX_TABLE_BYTES:
         raise InputError(f"The table '{file.name}' is larger than {MAX_TABLE_BYTES / 2**30:.0f} GiB.")
-    header, rows = _read(file)
+    header, rows = _read(file, _LOOKED_AT_CELLS)[:2]
     if "case" not in header:
         raise InputError(f"The table '{file.name}' has no column 'case' in line 1. Separate columns by commas.")
     found = []
@@ -202,33 +205,36 @@ def result_files(folder: Path, since_s: float) -> tuple[list[Path], list[Path]]:
 def table_file_to_node(path: Path) -> Any:
     """Return a table node with the content of a CSV file; the node of an earlier version of the file is updated.
 
+    Of a file of more than 200 000 cells the node holds the first rows, and its name says so.
+
     Raises
     ------
     InputError
         If it cannot be read.
     """
-    header, rows = _read(path)
+    header, rows, is_whole = _read(path, _SHOWN_CELLS)
+    name = path.stem.replace("_", " ") + ("" if is_whole else f" (first {len(rows)} rows)")
     columns: dict[str, Sequence[Any]] = {}
-    for n, name in enumerate(header):
+    for n, title in enumerate(header):
         cells = [row[n] if n < len(row) else "" for row in rows]
         numeric = any(cells) and all(not cell or _is_number(cell) for cell in cells)
-        columns[name] = [(float(cell) if cell else None) for cell in cells] if numeric else cells
+        columns[title] = [(float(cell) if cell else None) for cell in cells] if numeric else cells
     nodes = slicer.util.getNodesByClass("vtkMRMLTableNode")
     node = next((node for node in nodes if node.GetAttribute(_FILE) == str(path)), None)
-    node = table_to_node(columns, node, path.stem.replace("_", " "))
+    node = table_to_node(columns, node, name)
     node.SetAttribute(_FILE, str(path))
     return node
 
 
-def rows_of(path: Path, limit: int = 1000) -> list[list[str]]:
-    """Return the first rows below the header of a CSV file.
+def rows_of(path: Path) -> list[list[str]]:
+    """Return the rows below the header of a CSV file; of a very long one the first.
 
     Raises
     ------
     InputError
         If it cannot be read.
     """
-    return _read(path)[1][:limit]
+    return _read(path, _SHOWN_CELLS)[1]
 
 
 def key_figures(method: str, figures: dict[str, Any]) -> str:
@@ -272,12 +278,15 @@ def key_figures(method: str, figures: dict[str, Any]) -> str:
     return " ".join(lines)
 
 
-def _read(path: Path) -> tuple[list[str], list[list[str]]]:
+def _read(path: Path, cells: int) -> tuple[list[str], list[list[str]], bool]:
+    """Return the header, about so many cells of the rows that are not empty, and whether these are all."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         try:
             header = [cell.strip() for cell in next(reader, [])]
-            return header, [row for row in reader if any(row)]
+            filled = (row for row in reader if any(row))
+            rows = list(islice(filled, max(cells // max(len(header), 1), 1)))
+            return header, rows, next(filled, None) is None
         except (csv.Error, UnicodeDecodeError) as error:
             raise InputError(f"'{path.name}' is not CSV in UTF-8 after line {reader.line_num} ({error}).") from error
 
