@@ -131,7 +131,13 @@ def shell_5_mean(d: Depth) -> float:
 
 
 def slope(d: Depth) -> float:
-    """Return the slope of the straight line through intensity against depth (0 border, 1 center)."""
+    """Return the slope of the straight line through intensity against depth (0 border, 1 center).
+
+    Raises
+    ------
+    NotApplicable
+        If all voxels lie at one depth.
+    """
     x = d.shares - d.shares.mean()
     if np.ptp(d.shares) == 0:
         raise NotApplicable("all voxels lie at one depth")
@@ -149,7 +155,13 @@ def core_mean(d: Depth) -> float:
 
 
 def rim_to_core_ratio(d: Depth) -> float:
-    """Return the mean intensity of the rim over that of the core."""
+    """Return the mean intensity of the rim over that of the core.
+
+    Raises
+    ------
+    NotApplicable
+        If the mean of the core is 0.
+    """
     if d.core_mean == 0:
         raise NotApplicable("the mean of the core is 0")
     return d.rim_mean / d.core_mean

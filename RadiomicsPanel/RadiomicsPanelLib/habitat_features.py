@@ -142,7 +142,13 @@ def shannon(d: Division) -> float:
 
 
 def evenness(d: Division) -> float:
-    """Return the Shannon diversity over its maximum, the logarithm of the number of habitats present."""
+    """Return the Shannon diversity over its maximum, the logarithm of the number of habitats present.
+
+    Raises
+    ------
+    NotApplicable
+        If only one habitat is present.
+    """
     if len(d.present) < 2:
         raise NotApplicable("only one habitat is present")
     return shannon(d) / float(np.log(len(d.present)))

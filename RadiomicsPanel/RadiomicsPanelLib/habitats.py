@@ -107,6 +107,11 @@ class HabitatModel:
     cases : int
         Training segments.
     note : str
+
+    Raises
+    ------
+    InputError
+        If a number is missing, out of range, or does not fit the channels and habitats.
     """
 
     method: Method

@@ -33,7 +33,13 @@ class Histogram:
 
     @cached_property
     def gradient(self) -> NDArray[np.float64]:
-        """(level_count,) slope of the counts: central differences, one-sided at both ends."""
+        """(level_count,) slope of the counts: central differences, one-sided at both ends.
+
+        Raises
+        ------
+        NotApplicable
+            If a histogram of one level has no slope.
+        """
         if len(self.counts) < 2:
             raise NotApplicable("a histogram of one level has no slope")
         return np.gradient(self.counts)

@@ -42,7 +42,13 @@ class Sample:
         return float(self.x[low] + (rank - low) * (self.x[high] - self.x[low]))
 
     def standardized_moment(self, order: int) -> float:
-        """Return the mean of ((x - mean) / standard deviation)^order."""
+        """Return the mean of ((x - mean) / standard deviation)^order.
+
+        Raises
+        ------
+        NotApplicable
+            If all voxels have one intensity.
+        """
         if self.variance <= (1e-12 * max(abs(self.x[0]), abs(self.x[-1]))) ** 2:
             raise NotApplicable("all voxels have one intensity")
         z = (self.x - self.mean) / np.sqrt(self.variance)
@@ -118,7 +124,13 @@ def mean_absolute_deviation(s: Sample) -> float:
 
 
 def robust_mean_absolute_deviation(s: Sample) -> float:
-    """Return the mean absolute deviation of what lies between the 10th and the 90th percentile."""
+    """Return the mean absolute deviation of what lies between the 10th and the 90th percentile.
+
+    Raises
+    ------
+    NotApplicable
+        If no voxel lies between the 10th and the 90th percentile.
+    """
     first, end = np.searchsorted(s.x, s.percentile(10)), np.searchsorted(s.x, s.percentile(90), "right")
     if first >= end:
         raise NotApplicable("no voxel lies between the 10th and the 90th percentile")
@@ -131,14 +143,26 @@ def median_absolute_deviation(s: Sample) -> float:
 
 
 def coefficient_of_variation(s: Sample) -> float:
-    """Return the standard deviation over the mean."""
+    """Return the standard deviation over the mean.
+
+    Raises
+    ------
+    NotApplicable
+        If the mean is 0.
+    """
     if s.mean == 0:
         raise NotApplicable("the mean is 0")
     return float(np.sqrt(s.variance)) / s.mean
 
 
 def quartile_coefficient_of_dispersion(s: Sample) -> float:
-    """Return (p75 - p25) / (p75 + p25)."""
+    """Return (p75 - p25) / (p75 + p25).
+
+    Raises
+    ------
+    NotApplicable
+        If the quartiles sum to 0.
+    """
     low, high = s.percentile(25), s.percentile(75)
     if low + high == 0:
         raise NotApplicable("the quartiles sum to 0")

@@ -36,7 +36,13 @@ class VolumeHistogram:
         self.fractions = counts[::-1].cumsum()[::-1] / counts.sum()
 
     def volume_at(self, share: float) -> float:
-        """Return the volume share at or above a share of the intensity range."""
+        """Return the volume share at or above a share of the intensity range.
+
+        Raises
+        ------
+        NotApplicable
+            If the intensity range is empty.
+        """
         low, high = self.intensities[0], self.intensities[-1]
         if low == high:
             raise NotApplicable("the intensity range is empty")
@@ -44,7 +50,13 @@ class VolumeHistogram:
         return float(self.fractions[np.searchsorted(shares, share - 1e-12)])
 
     def intensity_at(self, share: float) -> float:
-        """Return the lowest intensity that at most a share of the volume reaches."""
+        """Return the lowest intensity that at most a share of the volume reaches.
+
+        Raises
+        ------
+        NotApplicable
+            If a larger share of the volume has the highest intensity.
+        """
         reached = np.flatnonzero(self.fractions <= share + 1e-12)
         if not len(reached):
             raise NotApplicable(f"more than {share:.0%} of the volume has the highest intensity")
@@ -62,6 +74,11 @@ def volume_histogram(x: NDArray[np.float64], settings: Settings) -> VolumeHistog
     Intensities that are not whole numbers, or that span more than a million, take 1000 bins instead of steps of 1.
     These and bins of a fixed width stand for their centers. With a chosen number of bins the intensities have no unit,
     and each bin stands for its gray level, from 1 (IBSI-1, section 3.5).
+
+    Raises
+    ------
+    NotApplicable
+        If the bins would be more than a million.
     """
     low = float(x.min()) if settings.lower is None else settings.lower
     high = float(x.max()) if settings.upper is None else settings.upper
@@ -119,7 +136,13 @@ def intensity_difference(h: VolumeHistogram) -> float:
 
 
 def area_under_curve(h: VolumeHistogram) -> float:
-    """Return the area under v(g), by the trapezoidal rule."""
+    """Return the area under v(g), by the trapezoidal rule.
+
+    Raises
+    ------
+    NotApplicable
+        If the intensity range is empty.
+    """
     span = h.intensities[-1] - h.intensities[0]
     if span == 0:
         raise NotApplicable("the intensity range is empty")

@@ -196,7 +196,13 @@ def asphericity(s: Shape) -> float:
 
 
 def center_of_mass_shift(s: Shape) -> float:
-    """Return the distance between the center of the morphological mask and the intensity-weighted center."""
+    """Return the distance between the center of the morphological mask and the intensity-weighted center.
+
+    Raises
+    ------
+    NotApplicable
+        If the intensities sum to 0.
+    """
     weights = s.roi.intensities
     if abs(weights.sum()) < 1e-12 * np.abs(weights).sum() or not weights.any():
         raise NotApplicable("the intensities sum to 0")

@@ -78,7 +78,13 @@ def contrast(m: Ngtdm) -> float:
 
 
 def busyness(m: Ngtdm) -> float:
-    """Return sum p s / sum |i1 p1 - i2 p2|."""
+    """Return sum p s / sum |i1 p1 - i2 p2|.
+
+    Raises
+    ------
+    NotApplicable
+        If all gray levels have the same weight.
+    """
     _require_variety(m)
     weighted = m.i * m.p
     variation = float(np.sum(np.abs(weighted[:, None] - weighted)))

@@ -94,7 +94,13 @@ def prepare_like_pyradiomics(case: Case, settings: PyradiomicsSettings) -> Roi:
 
 
 def prepare_image(case: Case, settings: PyradiomicsSettings) -> Prepared:
-    """Return the normalized and resampled image and the masks; see `prepare_like_pyradiomics`."""
+    """Return the normalized and resampled image and the masks; see `prepare_like_pyradiomics`.
+
+    Raises
+    ------
+    InputError
+        If fewer than two voxels remain after resampling, or as `prepare_like_pyradiomics`.
+    """
     # Without resampling, and with a number of levels that cannot be too large, this finds and checks the region.
     checked = prepare_roi(case, Settings(name=NAME, bin_count=2))
     k, j, i = np.rint(case.image.points_to_ijk(checked.image.ijk_to_ras[:3, 3]))[0, ::-1].astype(int)

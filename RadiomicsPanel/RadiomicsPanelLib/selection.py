@@ -55,6 +55,11 @@ class ModelSettings:
     bootstraps : int
         Number of bootstrap samples for the optimism of the fit on all cases; 0 leaves it out.
     seed : int
+
+    Raises
+    ------
+    InputError
+        If the method is unknown or a number is out of range.
     """
 
     method: Method = "lasso"

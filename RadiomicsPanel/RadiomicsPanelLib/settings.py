@@ -55,6 +55,11 @@ class Settings:
         Gray levels of a filtered image. Its values have no unit to choose a bin width in, and no range to re-segment.
     intensity_unit : str
         Unit of the image, for the tables.
+
+    Raises
+    ------
+    InputError
+        If a value is of the wrong kind, out of range or contradicts another one, or a filter is there twice.
     """
 
     name: str = "custom"

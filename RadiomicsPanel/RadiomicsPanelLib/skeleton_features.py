@@ -90,7 +90,13 @@ class Form:
 
     @cached_property
     def turns(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(m - 2,) angles in rad and lengths in mm along the smoothed longest path."""
+        """(m - 2,) angles in rad and lengths in mm along the smoothed longest path.
+
+        Raises
+        ------
+        NotApplicable
+            If the longest path has no course.
+        """
         line = self.skeleton.medial_line
         steps = np.diff(line, axis=0)
         lengths = np.linalg.norm(steps, axis=1)
@@ -148,7 +154,13 @@ def longest_path_length(f: Form) -> float:
 
 
 def tortuosity(f: Form) -> float:
-    """Return the length of the smoothed longest path over the distance of its ends."""
+    """Return the length of the smoothed longest path over the distance of its ends.
+
+    Raises
+    ------
+    NotApplicable
+        If the longest path ends where it starts.
+    """
     line = f.skeleton.medial_line
     chord = float(np.linalg.norm(line[-1] - line[0]))
     if chord < 1e-9:
@@ -169,7 +181,13 @@ def bending(f: Form) -> float:
 
 
 def mean_branch_angle(f: Form) -> float:
-    """Return the mean angle between two branches at a junction."""
+    """Return the mean angle between two branches at a junction.
+
+    Raises
+    ------
+    NotApplicable
+        If the skeleton has no junction.
+    """
     angles = f.skeleton.angles()
     if not angles:
         raise NotApplicable("the skeleton has no junction")

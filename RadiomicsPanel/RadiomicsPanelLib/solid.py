@@ -26,6 +26,11 @@ class Solid:
     spacing : float, mm
         The smallest of the region's, at most 1 mm; more if that takes more than 25 000 voxels.
     mask : (K, J, I) ndarray of bool
+
+    Raises
+    ------
+    NotApplicable
+        If fewer than two voxels remain on the cubic grid.
     """
 
     def __init__(self, mask: NDArray[np.bool_], spacing_kji_mm: NDArray[np.float64]) -> None:

@@ -132,6 +132,11 @@ class CoxSettings:
     max_correlation : float
         Of two features that correlate more (Spearman, in size) the later one is dropped.
     seed : int
+
+    Raises
+    ------
+    InputError
+        If a number is out of range.
     """
 
     folds: int = 5
