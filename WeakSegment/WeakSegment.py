@@ -159,25 +159,15 @@ class WeakSegmentWidget(ModulePanel):
         self.logic = WeakSegmentLogic()
         self.following = LatestWins(self.onAnswer, self.onLiveError)
         self.measuring = LatestWins(self.onMeasured, self.onNotMeasured)
-        self.views = self.logic.viewGuide()
         ui = self.ui
         self.lesionTable = self.parts.LesionTable(ui.lesionsTable, self.select, self.refresh)
-        self.pointTable = self.parts.PointTable(ui.pointsTable)
+        self.placing = self.parts.Placing(ui, self.refresh)
         self.cohort = self.makeCohortPage()
         self.forget()
         self._problem = ""
         self._dragging = False
-        for place in self.placeWidgets():
-            place.placeMultipleMarkups = slicer.qSlicerMarkupsPlaceWidget.ForcePlaceMultipleMarkups
-            place.connect("activeMarkupsPlaceModeChanged(bool)", self.onPlaceModeChanged)
-        ui.placePointsButton.connect("clicked(bool)", self.onPlacePoints)
-        ui.placeAgainButton.connect("clicked()", self.onPlaceAgain)
-        ui.clearPointsButton.connect("clicked()", self.onClearPoints)
         ui.addLesionButton.connect("clicked()", self.onAddLesion)
         ui.removeLesionButton.connect("clicked()", self.onRemoveLesion)
-        ui.tumorClicksButton.connect("clicked(bool)", self.onTumorClicks)
-        ui.backgroundClicksButton.connect("clicked(bool)", self.onBackgroundClicks)
-        ui.clearClicksButton.connect("clicked()", self.onClearClicks)
         ui.undoButton.connect("clicked()", self.onUndo)
         ui.redoButton.connect("clicked()", self.onRedo)
         ui.findPhasesButton.connect("clicked()", self.onFindPhases)
@@ -238,12 +228,8 @@ class WeakSegmentWidget(ModulePanel):
 
     def exit(self):
         self.enableShortcuts(False)
-        for place in self.placeWidgets():
-            place.setPlaceModeEnabled(False)
+        self.placing.stop()
         super().exit()
-
-    def placeWidgets(self):
-        return self.ui.pointsPlaceWidget, self.ui.clicksPlaceWidget
 
     def defaults(self):
         p = self.parameters
@@ -268,7 +254,7 @@ class WeakSegmentWidget(ModulePanel):
         self._measured = None
         self.cohort.forget()
         self.lesionTable.forget()
-        self.pointTable.forget()
+        self.placing.forget()
         self.ui.resultLabel.text = self.ui.measuresLabel.text = ""
 
     def refresh(self, caller=None, event=None):
@@ -302,7 +288,6 @@ class WeakSegmentWidget(ModulePanel):
         except InputError as error:
             self._problem = self.ui.pointsStatusLabel.text = str(error)
         self.showLesions()
-        self.showPlaceModes()
         for name, control in self.settingControls().items():
             control.enabled = name in self.settings()
         self.ui.contrastComboBox.enabled = p.preContrast is not None
@@ -313,6 +298,8 @@ class WeakSegmentWidget(ModulePanel):
         self.showReference()
         self.showOnward()
         self.cohort.update()
+        for name in ("casesGroupBox", "reviewTable"):  # opening a case would take the image away from the job
+            getattr(self.cohort.ui, name).enabled = not self.job.running
         self.follow()
         self.measure()
 
@@ -321,11 +308,9 @@ class WeakSegmentWidget(ModulePanel):
     def showLesions(self):
         p = self.parameters
         self.lesionTable.show(self.logic.describeLesions(p.points), p.points)
-        self.pointTable.show(p.points, p.image)
         self.ui.removeLesionButton.enabled = p.points is not None and not self.job.running
-        if self.ui.pointsPlaceWidget.currentNode() is not p.points:
-            self.ui.pointsPlaceWidget.setPlaceModeEnabled(False)
-            self.ui.pointsPlaceWidget.setCurrentNode(p.points)
+        lesion = None if p.points is None else self.logic.lesion(p.points)
+        self.placing.show(lesion, p.image, not self._problem, p.method.value != PublishedSettings.method)
 
     def select(self, lesion):
         if self.parameters is None:
@@ -339,7 +324,7 @@ class WeakSegmentWidget(ModulePanel):
     def onAddLesion(self):
         with showing_errors(_("The lesion was not added.")):
             self.select(self.logic.lesion(self.logic.createPoints(self.parameters.image)))
-            self.ui.pointsPlaceWidget.setPlaceModeEnabled(True)
+            self.placing.start()
 
     def onRemoveLesion(self):
         lesion = self.logic.lesion(self.parameters.points)
@@ -373,68 +358,11 @@ class WeakSegmentWidget(ModulePanel):
             self.parameters.image, self.parameters.preContrast, self.parameters.late = image, pre, None
         self.select(lesion)
         slicer.util.setSliceViewerLayers(background=image, foreground=None, label=None, fit=True)
-        self.ui.pointsPlaceWidget.setPlaceModeEnabled(not lesion.is_complete())
+        if not lesion.is_complete():
+            self.placing.start()
 
     def chosenCase(self):
         return self.parameters.image, self.parameters.preContrast, self.parameters.points
-
-    # Points and corrections
-
-    def showPlaceModes(self):
-        p, place = self.parameters, self.ui.clicksPlaceWidget
-        points = self.ui.pointsPlaceWidget
-        if points.placeModeEnabled and not self._problem:
-            points.setPlaceModeEnabled(False)  # all six are there
-        if points.placeModeEnabled and p.image is not None:
-            self.views.aim(p.image, p.points)
-        else:
-            self.views.release()
-        lesion = None if p.points is None else self.logic.lesion(p.points)
-        nodes = {} if lesion is None else lesion.click_nodes()
-        if place.currentNode() is not None and place.currentNode() not in nodes.values():
-            place.setPlaceModeEnabled(False)
-            place.setCurrentNode(None)
-        placing = place.currentNode() if place.placeModeEnabled else None
-        ours = lesion is not None and p.method.value != PublishedSettings.method
-        for tumor, button in ((True, self.ui.tumorClicksButton), (False, self.ui.backgroundClicksButton)):
-            button.enabled = ours
-            button.setChecked(placing is not None and placing is nodes.get(tumor))
-        self.ui.clearClicksButton.enabled = lesion is not None and bool(lesion.clicks())
-        self.ui.placePointsButton.enabled = lesion is not None and (points.placeModeEnabled or not lesion.is_complete())
-        self.ui.placePointsButton.setChecked(points.placeModeEnabled)
-        self.ui.placeAgainButton.enabled = lesion is not None
-        self.ui.clearPointsButton.enabled = lesion is not None and lesion.placed() > 0
-
-    def onPlacePoints(self, checked):
-        self.ui.pointsPlaceWidget.setPlaceModeEnabled(checked)
-        self.refresh()
-
-    def onPlaceAgain(self):
-        if self.pointTable.selected is not None:
-            self.parameters.points.UnsetNthControlPointPosition(self.pointTable.selected)
-        self.onPlacePoints(True)
-
-    def onClearPoints(self):
-        self.parameters.points.UnsetAllControlPoints()
-
-    def onTumorClicks(self, checked):
-        self.placeClicks(True, checked)
-
-    def onBackgroundClicks(self, checked):
-        self.placeClicks(False, checked)
-
-    def placeClicks(self, tumor, checked):
-        place = self.ui.clicksPlaceWidget
-        if checked:
-            place.setCurrentNode(self.logic.lesion(self.parameters.points).click_node(tumor))
-        place.setPlaceModeEnabled(checked)
-        self.refresh()
-
-    def onClearClicks(self):
-        self.logic.lesion(self.parameters.points).clear_clicks()
-
-    def onPlaceModeChanged(self, active):
-        self.refresh()
 
     # Apply and live
 
@@ -717,13 +645,13 @@ def panelParts():
     """Return what the panel is made of; it is imported when the panel is first shown, not when Slicer starts."""
     from WeakSegmentLib.inslicer.cohort_page import CohortPage
     from WeakSegmentLib.inslicer.lesion_table import LesionTable
-    from WeakSegmentLib.inslicer.point_table import PointTable
+    from WeakSegmentLib.inslicer.placing import Placing
     from WeakSegmentLib.inslicer.readouts import describe, describe_measures
 
     return SimpleNamespace(
         CohortPage=CohortPage,
         LesionTable=LesionTable,
-        PointTable=PointTable,
+        Placing=Placing,
         describe=describe,
         describe_measures=describe_measures,
     )
@@ -786,30 +714,9 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
 
     def check(self, volumeNode, pointsNode, preContrastNode=None):
         """Return a line on the placed points; raises what keeps `segment` from running."""
-        from BreastBiomarkersLib.inslicer.nodes import grid_from_node
-        from WeakSegmentLib.inslicer.lesions import POINT_NAMES
+        from WeakSegmentLib.inslicer.readouts import check_inputs
 
-        volume = grid_from_node(volumeNode)
-        if preContrastNode is not None:
-            pre = grid_from_node(preContrastNode, "pre-contrast image")
-            if preContrastNode is volumeNode or not volume.same_grid(pre):
-                raise InputError(
-                    f"The pre-contrast image '{pre.name}' must be another image on the grid of '{volume.name}'. "
-                    "Choose the one of the same series, or resample it to that image."
-                )
-        points = self.lesion(pointsNode).extreme_points(volume)
-        size = " x ".join(f"{mm:.0f}" for mm in ((points.box_stop_kji - points.box_start_kji) * volume.spacing)[::-1])
-        text = _("All six points are placed; their box is {size} mm.").format(size=size)
-        labels = [pointsNode.GetNthControlPointLabel(n) for n in range(pointsNode.GetNumberOfControlPoints())]
-        ends = [(labels[n], role) for n, role in sorted(zip(points.order, points.roles, strict=True))]
-        other = [f"{label} ({role})" for label, role in ends if label in POINT_NAMES and label != role]
-        if other:
-            text += " " + _("At another end than their name says, which is allowed: {names}.").format(
-                names=", ".join(other)
-            )
-        if pointsNode.GetTransformNodeID() != volumeNode.GetTransformNodeID():
-            text += " " + _("They lie under another transform than the image and do not move with it.")
-        return text
+        return check_inputs(volumeNode, pointsNode, preContrastNode)
 
     def fingerprint(self, volumeNode, preContrastNode, pointsNode):
         """Return a value that changes whenever the images, the points or the clicks do."""
@@ -883,12 +790,6 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
     def redo(self):
         """Make the update again that was taken back last."""
         return self._updates.redo()
-
-    def viewGuide(self):
-        """Return what aims the slice views at the next point to place."""
-        from WeakSegmentLib.inslicer.views import ViewGuide
-
-        return ViewGuide()
 
     # Phases of a contrast-enhanced exam
 

@@ -211,7 +211,12 @@ def test_training_outlives_the_scene_is_cancelled_goes_on_and_predicts(slicer_ho
     assert not (folder / "run" / "model.safetensors").exists()
 
     ui.logTextEdit.clear()
-    ui.trainButton.click()
+    ui.settingsPathLineEdit.setCurrentPath("")
+    ui.presetComboBox.setCurrentIndex(2)
+    (folder / "kept.mrk.json").rename(folder / "case1_points.mrk.json")
+    page.read_table()
+    assert column(ui.casesTable, 1) == ["done"] * 3
+    ui.trainButton.click()  # goes on with the cases and the settings it began with
     slicer_host.wait_until(lambda: not page.training.running, 300)
     assert "train 1 of 40" not in ui.logTextEdit.plainText, "it went on"
     assert "retrain 4 of 4" in ui.logTextEdit.plainText
@@ -223,7 +228,7 @@ def test_training_outlives_the_scene_is_cancelled_goes_on_and_predicts(slicer_ho
     assert ui.masksPathLineEdit.currentPath == str(folder / "run" / "masks")
     ui.predictButton.click()
     slicer_host.wait_until(lambda: not page.predicting.running, 300)
-    assert sorted(column(ui.reviewTable, 0)) == ["case0", "case2"], "those with points"
+    assert sorted(column(ui.reviewTable, 0)) == ["case0", "case1", "case2"], "those with points"
     doubts = [float(text) for text in column(ui.reviewTable, 1)]
     assert doubts == sorted(doubts, reverse=True)
     name = ui.reviewTable.item(1, 0).text()

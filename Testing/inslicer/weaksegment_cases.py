@@ -956,13 +956,14 @@ def case_cancel_changes_nothing():
     def press_cancel():
         seen.append((widget.ui.applyButton.text, widget.ui.applyButton.enabled, widget.ui.progressBar.isHidden()))
         seen.append(widget.ui.inputsCollapsibleButton.enabled or widget.ui.undoButton.enabled)
+        seen.append(widget.cohort.ui.casesGroupBox.enabled)
         widget.ui.applyButton.click()
 
     widget.parameters.segmentAbove = 0.9
     during_the_job(press_cancel)
     with shown_errors() as errors:
         widget.ui.applyButton.click()
-    assert seen == [("Cancel", True, False), False], seen
+    assert seen == [("Cancel", True, False), False, False], seen
     assert errors == []
     assert names_of_nodes() == before
     assert (segment_array(widget.parameters.output, ids[0], widget.parameters.image) == mask).all()

@@ -212,15 +212,14 @@ class CohortPage:
             folder = self._require("training", _("Choose the folder of the training."))
             ensure_learning_packages()
             self._save_open_case()
-            table = folder / "cases.csv"
-            count = case_list.write_ready_cases(self.cases, table)
+            table, settings = folder / "cases.csv", folder / "settings.json"
             arguments = ["train", "--cases", str(table), "--output", str(folder)]
-            method, preset = (_chosen(box) for box in (self.ui.trainMethodComboBox, self.ui.presetComboBox))
-            arguments += ["--method", method, "--preset", preset]
-            settings = self._path("settings")
-            if settings is not None:
+            if self._training_state() == "stopped" and table.is_file():  # with the cases and settings it began with
                 arguments += ["--settings", str(settings)]
-            self._log(_("Training on {count} cases.").format(count=count))
+            else:
+                count = case_list.write_ready_cases(self.cases, table)
+                self._log(_("Training on {count} cases.").format(count=count))
+                arguments += self._chosen_settings()
             self.training.start("WeakSegmentLib", arguments, self._on_trained, self._log, self._on_stopped)
             self._timer.start()
 
@@ -251,6 +250,13 @@ class CohortPage:
                 self.open_case.show_mask(self.open_case.case.mask, "Reference", REFERENCE_COLOR)
 
     # Inside
+
+    def _chosen_settings(self) -> list[str]:
+        """Return the choices of the page as arguments of `train`."""
+        method, preset = (_chosen(box) for box in (self.ui.trainMethodComboBox, self.ui.presetComboBox))
+        settings = self._path("settings")
+        more = [] if settings is None else ["--settings", str(settings)]
+        return ["--method", method, "--preset", preset, *more]
 
     def _on_path(self, _change: Any) -> None:
         for name, line in self._paths.items():
