@@ -165,3 +165,84 @@ def test_optional_packages_are_those_of_the_extension(panel_host):
     for name, line in optional_packages().items():
         assert Requirement(line).name == name
         assert bounds.get(name, Requirement(line).specifier) == Requirement(line).specifier
+
+
+def test_a_saved_table_is_complete_and_still_watched(panel_host, cases, tmp_path):
+    import slicer
+
+    volume, segmentation = cases.make_exam()
+    done = cases.logic().extract(volume, segmentation, families=["stat", "skel"])
+    values = [e.values for e in done.extractions]
+    panel_host.save_scene(tmp_path / "scene.mrb")
+    panel_host.close_scene()
+    panel_host.load_scene(tmp_path / "scene.mrb")
+    table = slicer.util.getNode("MRI radiomics")
+    for before, read in zip(values, cases.extractions_of(table), strict=True):
+        assert read.values == before, "to the last digit, although Slicer saves six of them"
+    widget = cases.open_panel("resultsPage")
+    widget.parameters.table = table
+    cases.wait(widget)
+    assert widget.ui.staleLabel.text == "Up to date."
+    assert "SHA-256" in widget.ui.provenanceText.plainText
+    loaded = slicer.util.getNode("Lesions").GetSegmentation()
+    loaded.RemoveSegment(loaded.GetNthSegmentID(1))
+    cases.wait(widget)
+    assert "'lesion 2' was removed" in table.GetAttribute("RadiomicsPanel.Stale")
+
+
+def test_editing_a_setting_takes_little_of_the_main_thread(panel_host, cases):
+    import time
+
+    cases.make_exam()
+    widget = cases.open_panel("preparationPage")
+    cases.wait(widget)
+    taken = []
+    for count in range(33, 43):
+        start = time.thread_time()  # of this thread, whatever else the machine does
+        widget.ui.binCountSpinBox.setValue(count)
+        taken.append(time.thread_time() - start)
+    cases.wait(widget)
+    assert sorted(taken)[5] < 0.05
+    assert cases.preview_texts(widget)[4] == "42", "the last one counts"
+
+
+def test_values_leave_slicer(panel_host, cases, tmp_path):
+    import qt
+
+    cases.make_exam()
+    widget = cases.open_panel("resultsPage")
+    widget.ui.applyButton.click()
+    widget.ui.exportPathLineEdit.currentPath = str(tmp_path / "values.parquet")
+    widget.ui.exportButton.click()
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = parquet.read_table(tmp_path / "values.parquet")
+    assert table.num_rows == sum(len(e.values) for e in cases.extractions_of(widget.parameters.table))
+    assert table.column("value").null_count == sum(n.startswith("not appl") for n in table.column("note").to_pylist())
+    assert (tmp_path / "values.provenance.json").is_file()
+    widget.ui.copyButton.click()
+    lines = qt.QApplication.clipboard().text().splitlines()
+    assert lines[0].split("\t")[:4] == ["Family", "Feature", "Aggregation", "lesion 1"]
+    assert not any("nan" in line.split("\t") for line in lines)
+    widget.ui.copyMethodsButton.click()
+    assert "Image Biomarker Standardization Initiative" in qt.QApplication.clipboard().text()
+    widget.ui.reportButton.click()
+    assert {p.name for p in (tmp_path / "values report").iterdir()} == {"methods.txt", "clear.csv", "metrics.csv"}
+    widget.ui.dicomButton.click()
+    assert not list(tmp_path.glob("*.dcm")), "the image does not come from DICOM"
+    assert not widget.ui.compareButton.enabled or importlib.util.find_spec("radiomics")
+
+
+def test_simple_use_shows_preset_data_and_results(panel_host, cases):
+    cases.make_exam()
+    widget = cases.open_panel("featuresPage")
+    tabs = widget.ui.pagesTabWidget
+    titles = ["Data", "Preparation", "Features", "Results", "Maps", "Cohort"]
+    assert [tabs.tabText(n) for n in range(tabs.count)] == titles
+    widget.showPage("mapsPage")
+    assert not widget.ui.applyButton.isVisibleTo(widget.ui.RadiomicsPanel), "the page has its own"
+    widget.ui.allSettingsCheckBox.checked = False
+    assert [tabs.tabText(n) for n in range(tabs.count)] == ["Data", "Results"]
+    assert widget.currentPage() == "dataPage"
+    assert widget.ui.applyButton.isVisibleTo(widget.ui.RadiomicsPanel)
+    widget.ui.applyButton.click()
+    assert widget.currentPage() == "resultsPage"

@@ -1,13 +1,12 @@
 """Feature tables in the scene: each node holds the values, what they mean, where they come from, and what is stale.
 
-The values stand in the table, the rest in the node's attributes, so that a table of an earlier run or of a loaded scene
-can be exported, drawn and checked like one just made.
+All of it stands in the node's attributes too (Slicer saves the cells of a table with six digits), so that a table of an
+earlier run or of a loaded scene can be exported, drawn and checked like one just made.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,11 +35,9 @@ IMAGE, SEGMENTATION = "RadiomicsPanel.image", "RadiomicsPanel.segmentation"
 SUFFIXES = (".csv", ".parquet")
 
 _ORIGINAL = "original"
-_BEFORE_SEGMENTS, _BEFORE_FEATURES = 3, 1
-"""Columns before those of the segments, or of the features."""
 
-_OWN = ("row_per_segment", "segment_ids", "notes", "features")
-"""In the record: layout; ids of the segments; their notes by entry; filter, key, aggregation and unit of each entry."""
+_OWN = ("segment_ids", "values", "notes", "features")
+"""In the record: ids of the segments; their values and notes by entry; filter, key, aggregation, unit of each entry."""
 
 Entry = tuple[str, FeatureValue]
 """Filter and one of its features: a row, or a column, of the table."""
@@ -74,8 +71,8 @@ def feature_table(
     record = provenance(extractions) | ({} if settings is None else {"settings": settings})
     del record["columns"]  # follows from the values
     record |= {
-        "row_per_segment": row_per_segment,
         "segment_ids": list(ids),
+        "values": [[s[_key(e)].value for e in entries] for s in segments],
         "notes": [{str(n): s[_key(e)].note for n, e in enumerate(entries) if s[_key(e)].note} for s in segments],
         "features": [[filter_label, v.feature.key, v.aggregation, v.unit] for filter_label, v in entries],
     }
@@ -145,11 +142,11 @@ def segment_names_of(node: Any) -> dict[str, str]:
     return {i: s["segment"] for i, s in zip(full["segment_ids"], _first_of_segments(full), strict=True)}
 
 
-def digests_of(node: Any) -> tuple[str, dict[str, str]]:
-    """Return the digest of the image a feature table was computed from, and of each segment's mask by its id."""
+def described_sources_of(node: Any) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return how the provenance describes the image, and the mask of each segment by the segment's id."""
     full = _full_record(node)
-    masks = {i: s["mask"]["sha256"] for i, s in zip(full["segment_ids"], _first_of_segments(full), strict=True)}
-    return full["segments"][0]["image"]["sha256"], masks
+    masks = {i: s["mask"] for i, s in zip(full["segment_ids"], _first_of_segments(full), strict=True)}
+    return full["segments"][0]["image"], masks
 
 
 def extractions_of(node: Any) -> list[Extraction]:
@@ -158,7 +155,7 @@ def extractions_of(node: Any) -> list[Extraction]:
     Raises
     ------
     InputError
-        If the node is none, or was edited so that it cannot be read.
+        If the node is none.
     """
     full = _full_record(node)
     catalog = {feature.key: feature for feature in FEATURES}
@@ -172,7 +169,7 @@ def extractions_of(node: Any) -> list[Extraction]:
                     catalog.get(key) or published_feature(key),
                     full["notes"][n // filters].get(str(row), ""),
                 )
-                value = _cell(node, full["row_per_segment"], n // filters, row)
+                value = full["values"][n // filters][row]
                 values.append(FeatureValue(feature, aggregation, value, unit, note))
         about = {name: value for name, value in segment.items() if name not in ("case", "segment", "filter")}
         found.append(Extraction(segment["case"], segment["segment"], segment["filter"], tuple(values), about, settings))
@@ -309,16 +306,6 @@ def _row_per_segment(
     notes = [{_column(e): found[_key(e)].note for e in entries} for found in segments]
     columns["Note"] = ["; ".join(f"{column}: {note}" for column, note in n.items() if note) for n in notes]
     return columns
-
-
-def _cell(node: Any, row_per_segment: bool, segment: int, entry: int) -> float | None:
-    """Return the value of an entry for a segment, by their numbers."""
-    line, column = (segment, entry + _BEFORE_FEATURES) if row_per_segment else (entry, segment + _BEFORE_SEGMENTS)
-    value = node.GetTable().GetValue(line, column)
-    if not value.IsValid():
-        raise InputError(f"Rows or columns of '{node.GetName()}' were removed. Compute the features again.")
-    number = value.ToDouble() if value.IsNumeric() else math.nan  # a column without any number is text
-    return None if math.isnan(number) else number
 
 
 def _write_parquet(columns: Sequence[str], rows: Sequence[Row], path: Path) -> None:

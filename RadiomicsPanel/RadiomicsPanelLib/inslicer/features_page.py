@@ -41,7 +41,8 @@ class FeaturesPage(Page):
     def setup(self) -> None:
         """Fill the tree of features and the list of filters, and connect."""
         tree = self.ui.featuresTree
-        tree.setColumnWidth(0, 300)
+        tree.setColumnWidth(0, 270)
+        tree.setColumnWidth(1, 60)
         for category, title in CATEGORIES.items():
             of_category = [(f, [x for x in f.features if x.category == category]) for f in FAMILIES]
             top = qt.QTreeWidgetItem()

@@ -17,13 +17,16 @@ from BreastBiomarkersLib.inslicer.nodes import (
 )
 from BreastBiomarkersLib.progress import Progress
 from BreastBiomarkersLib.volume import Volume
+from numpy.typing import NDArray
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
 from RadiomicsPanelLib.extract import describe_source
-from RadiomicsPanelLib.inslicer.feature_table import IMAGE, SEGMENTATION, digests_of, segment_names_of
+from RadiomicsPanelLib.inslicer.feature_table import IMAGE, SEGMENTATION, described_sources_of, segment_names_of
 from RadiomicsPanelLib.roi import Case
 
+_SAME_PLACE_MM = 1e-4
+_MOST_DIGESTS = 100
 _LOST = 0.02
 """A segment may lose so much of its volume on the image's grid before the panel says so."""
 
@@ -38,7 +41,7 @@ class SourceReader:
         """Drop what is kept from the scene."""
         self._images: dict[str, tuple[Any, Volume]] = {}
         self._masks: dict[tuple[str, str], tuple[Any, Volume]] = {}
-        self._digests: dict[int, tuple[Volume, str]] = {}
+        self._digests: dict[int, tuple[Volume, Any, str]] = {}
 
     def image(self, node: Any) -> Volume:
         """Return a copy of an image in world RAS; errors as `volume_from_node`."""
@@ -65,14 +68,21 @@ class SourceReader:
         mask = self._masks[key][1]
         return Case(image, mask, image.name, mask.name)
 
-    def digest(self, volume: Volume) -> str:
-        """Return the digest of an image or mask, as the provenance holds it; may be called in a thread."""
+    def is_unchanged(self, volume: Volume, described: dict[str, Any]) -> bool:
+        """Tell whether an image or mask is what the provenance describes; may be called in a thread.
+
+        Saving and loading a scene rounds its place, which may differ by 1e-4 mm, and turns left-handed voxel axes
+        around, together with the voxels.
+        """
+        place = np.array(described["ijk_to_ras"])
         kept = self._digests.get(id(volume))
-        if kept is None or kept[0] is not volume:
-            if len(self._digests) > 100:
+        if kept is None or kept[0] is not volume or not np.array_equal(kept[1], place):
+            if len(self._digests) > _MOST_DIGESTS:
                 self._digests.clear()
-            kept = self._digests[id(volume)] = (volume, describe_source(volume)["sha256"])
-        return kept[1]
+            there = _turned_to(volume, place)
+            digest = "" if there is None else describe_source(there)["sha256"]
+            kept = self._digests[id(volume)] = (volume, place, digest)
+        return kept[2] == described["sha256"]
 
     def changes(self, table: Any) -> Callable[[Progress], Iterator[list[str]]]:
         """Return work that tells which sources of a feature table differ from what its values were computed from.
@@ -80,24 +90,24 @@ class SourceReader:
         The work touches no node. What is gone from the scene counts as changed.
         """
         image_node, segmentation = sources_of(table)
-        image_digest, mask_digests = digests_of(table)
+        described, described_masks = described_sources_of(table)
         names = segment_names_of(table)
         if image_node is None:
             return lambda progress: iter([[_("the image was removed")]])
         image = self.image(image_node)
         masks: dict[str, Volume | None] = {}
-        for segment_id in mask_digests:
+        for segment_id in described_masks:
             present = segmentation is not None and segmentation.GetSegmentation().GetSegment(segment_id)
             masks[segment_id] = self.case(image_node, segmentation, segment_id).mask if present else None
 
         def work(progress: Progress) -> Iterator[list[str]]:
             found = []
-            if self.digest(image) != image_digest:
+            if not self.is_unchanged(image, described):
                 found.append(_("the image '{name}' was changed").format(name=image.name))
             for segment_id, mask in masks.items():
                 if mask is None:
                     found.append(_("the segment '{name}' was removed").format(name=names[segment_id]))
-                elif self.digest(mask) != mask_digests[segment_id]:
+                elif not self.is_unchanged(mask, described_masks[segment_id]):
                     found.append(_("the segment '{name}' was changed").format(name=names[segment_id]))
                 progress(0.5, "")
             yield found
@@ -119,6 +129,17 @@ def image_version(node: Any) -> tuple[Any, ...]:
 def mask_version(segmentation_node: Any, segment_id: str) -> tuple[Any, ...]:
     """Return a value that changes whenever the content or the place of a segment does."""
     return (segment_version(segmentation_node, segment_id), local_to_world(segmentation_node).tobytes())
+
+
+def _turned_to(volume: Volume, place: NDArray[np.float64]) -> Volume | None:
+    """Return the volume with voxel axes turned around so that it lies at `place`, or None if that cannot be."""
+    signs = np.sign(np.diag(np.linalg.inv(volume.ijk_to_ras) @ place)[:3])
+    turn = np.diag([*signs, 1.0])
+    turn[:3, 3] = np.where(signs < 0, np.array(volume.shape[::-1]) - 1, 0)
+    if not np.allclose(volume.ijk_to_ras @ turn, place, rtol=0, atol=_SAME_PLACE_MM):
+        return None
+    turned = tuple(slice(None, None, -1 if sign < 0 else 1) for sign in signs[::-1])
+    return Volume(volume.array[turned], place, volume.name)
 
 
 def describe_place(case: Case, segmentation_node: Any, segment_id: str) -> str:
