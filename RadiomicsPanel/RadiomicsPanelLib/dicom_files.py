@@ -5,6 +5,7 @@ Needs pydicom and, for segmentations, highdicom.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,9 +148,15 @@ def read_segments(path: str | Path, series: DicomSeries) -> DicomSegments:
             raise InputError(
                 f"'{path.name}' belongs to another {what} than the images. Choose files that belong together."
             )
-    if kind == SEGMENTATION:
-        return DicomSegments(dataset, tuple(_segments_of(path, dataset)))
-    return DicomSegments(dataset, tuple(_regions_of(path, dataset, series)))
+    if kind == SEGMENTATION and dataset.get("FrameOfReferenceUID") != image.get("FrameOfReferenceUID"):
+        raise InputError(f"'{path.name}' was drawn in another frame of reference than that of the images.")
+    read = _segments_of(path, dataset) if kind == SEGMENTATION else _regions_of(path, dataset, series)
+    try:
+        return DicomSegments(dataset, tuple(read))
+    except (AttributeError, RuntimeError, ValueError, KeyError, IndexError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"'{path.name}' cannot be read ({error}). Export it again.") from error
 
 
 def dicom_cases(series: DicomSeries, segments: DicomSegments, names: Sequence[str] | None = None) -> list[Case]:
@@ -208,7 +215,7 @@ def _header(path: Path, pixels: bool = False) -> Any:
 
     try:
         return pydicom.dcmread(path, stop_before_pixels=not pixels)
-    except (pydicom.errors.InvalidDicomError, EOFError, ValueError, KeyError):
+    except (pydicom.errors.InvalidDicomError, EOFError, ValueError, KeyError, NotImplementedError, struct.error):
         return None
 
 
@@ -233,22 +240,22 @@ def _segments_of(path: Path, dataset: Any) -> Iterable[DicomSegment]:
     """Yield the segments of a DICOM SEG."""
     import highdicom
 
-    try:
-        segmentation = highdicom.seg.Segmentation.from_dataset(dataset)
-        for number in segmentation.segment_numbers:
-            part = segmentation.get_volume(segment_numbers=[number], allow_missing_positions=True)
-            array = np.asarray(part.array)[..., 0]
-            image = sitk.GetImageFromArray((array >= 0.5).astype(np.uint8))
-            affine = np.asarray(part.affine)  # from slice, row and column numbers to LPS
-            spacing = np.linalg.norm(affine[:3, :3], axis=0)
-            image.SetSpacing(spacing[::-1].tolist())
-            image.SetDirection((affine[:3, :3] / spacing)[:, ::-1].ravel().tolist())
-            image.SetOrigin(affine[:3, 3].tolist())
-            name = str(segmentation.get_segment_description(number).segment_label)
-            mask = from_sitk(image, name)
-            yield DicomSegment(int(number), name, mask.with_array(mask.array > 0))
-    except (AttributeError, RuntimeError, ValueError, KeyError) as error:
-        raise InputError(f"The segmentation '{path.name}' cannot be read ({error}). Export it again.") from error
+    size = [int(dataset.get(name, 1) or 1) for name in ("NumberOfFrames", "Rows", "Columns")]
+    if np.prod(size, dtype=float) * 8 > MAX_BYTES:
+        raise InputError(f"'{path.name}' claims {size} voxels. Crop the segmentation first.")
+    segmentation = highdicom.seg.Segmentation.from_dataset(dataset)
+    for number in segmentation.segment_numbers:
+        part = segmentation.get_volume(segment_numbers=[number], allow_missing_positions=True)
+        array = np.asarray(part.array)[..., 0]
+        image = sitk.GetImageFromArray((array >= 0.5).astype(np.uint8))
+        affine = np.asarray(part.affine)  # from slice, row and column numbers to LPS
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        image.SetSpacing(spacing[::-1].tolist())
+        image.SetDirection((affine[:3, :3] / spacing)[:, ::-1].ravel().tolist())
+        image.SetOrigin(affine[:3, 3].tolist())
+        name = str(segmentation.get_segment_description(number).segment_label)
+        mask = from_sitk(image, name)
+        yield DicomSegment(int(number), name, mask.with_array(mask.array > 0))
 
 
 def _regions_of(path: Path, dataset: Any, series: DicomSeries) -> Iterable[DicomSegment]:

@@ -284,6 +284,11 @@ def test_segmentations_that_are_refused(study, tmp_path):
     other = pydicom.dcmread(study["folder"] / "seg.dcm")
     other.PatientID = "P8"
     other.save_as(tmp_path / "other.dcm")
+    other.PatientID, other.FrameOfReferenceUID = "P7", "1.2.3.4.10"
+    other.save_as(tmp_path / "elsewhere.dcm")
+    nameless = structure_set(study["datasets"])
+    del nameless.StructureSetROISequence
+    nameless.save_as(tmp_path / "nameless.dcm", enforce_file_format=True)
     (tmp_path / "text.dcm").write_text("text")
     (tmp_path / "cut.dcm").write_bytes((study["folder"] / "seg.dcm").read_bytes()[:400])
     moved = structure_set(study["datasets"])
@@ -291,6 +296,8 @@ def test_segmentations_that_are_refused(study, tmp_path):
     moved.save_as(tmp_path / "moved.dcm", enforce_file_format=True)
     for name, message in (
         ("other.dcm", "belongs to another patient"),
+        ("elsewhere.dcm", "another frame of reference"),
+        ("nameless.dcm", "'nameless.dcm' cannot be read"),
         ("text.dcm", "not a DICOM file"),
         ("cut.dcm", "'cut.dcm'"),
         ("moved.dcm", "contour of 'Box' does not lie in a slice"),
