@@ -274,13 +274,18 @@ class NIRSTReconstructionWidget(ModulePanel):
         hasPlane = self.describe(ui.planeStatusLabel, self.logic.describePlane, p.plane)
         plane = p.plane if hasPlane else None
         ui.outlineStatusLabel.text = optodes.follow_outline(p.image, plane, self.bodySource())
+        ui.outlineStatusLabel.setVisible(bool(ui.outlineStatusLabel.text))
         self._problem = self._problem or optodes.problem
-        self.describe(ui.optodesStatusLabel, optodes.describe, p.optodes, plane)
+        sofar = self._problem
         self.describe(ui.dataStatusLabel, self.describeLight)
+        later, self._problem = self._problem, sofar  # what comes first in the panel is asked for first
+        self.describe(ui.optodesStatusLabel, optodes.describe, p.optodes, plane, self.light())
+        self._problem = self._problem or later
         self.describe(ui.methodStatusLabel, self.logic.describeMethod, p.method.value, p.image, p.optodes, self.light())
         self.showChoices()
         optodes.show(p.optodes, plane, self.light())
         self.qualitySection.show(self.light(), self._lightKey, p.optodes)
+        self._problem = self._problem or self.qualitySection.problem
         ui.planeFromLesionButton.enabled = p.image is not None and self.lesion()[0] is not None
         ui.planeFromViewButton.enabled = hasPlane and plane.IsA("vtkMRMLSliceNode") and p.image is not None
         ui.placeRingButton.enabled = p.image is not None and hasPlane

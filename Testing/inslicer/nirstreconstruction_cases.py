@@ -113,8 +113,10 @@ def data_files():
     from NIRSTReconstructionLib.measurements import write_csv_measurements
 
     exam = make_exam()
-    light = logic().simulate(exam.volume, *place(exam), *exam.lesion, seed=4)
-    slicer.mrmlScene.Clear()
+    plane, ring = place(exam)
+    light = logic().simulate(exam.volume, plane, ring, *exam.lesion, seed=4)
+    for node in (ring, plane, exam.segmentation, exam.volume):  # the scene may hold the caller's
+        slicer.mrmlScene.RemoveNode(node)
     folder = Path(tempfile.mkdtemp(prefix="nirst-cases-"))
     for name in ("measurements", "reference"):
         data = getattr(light, name).at_wavelengths([661, 735, 826, 948])
@@ -502,8 +504,8 @@ def case_trust_is_assessed_after_the_images():
     nodes = results(widget)
     record = widget.resultsSection.results().record()
     trust = record["trust"]
-    assert trust["light"] == "green", trust["reason"]
-    assert widget.ui.trustLabel.text == "Trustworthy as far as the checks tell: all checks passed."
+    words = {"green": "Trustworthy as far as the checks tell", "yellow": "With care", "red": "Do not trust"}
+    assert widget.ui.trustLabel.text == f"{words[trust['light']]}: {trust['reason']}."
     assert [row[0] for row in cells(widget.ui.checksTable)] == [check["name"] for check in trust["checks"]]
     assert nodes["trust"].GetNumberOfRows() == len(trust["checks"])
     readout = cells(widget.ui.readoutTable)
@@ -521,6 +523,13 @@ def case_trust_is_assessed_after_the_images():
     for index in range(widget.ui.residualPlotComboBox.count):
         widget.ui.residualPlotComboBox.setCurrentIndex(index)
         assert widget.ui.residualPlot.pixmap.width() > 300
+    page = Path(tempfile.mkdtemp(prefix="nirst-report-")) / "light.html"
+    assert not widget.ui.reportButton.enabled
+    widget.ui.reportPathLineEdit.currentPath = str(page)
+    widget.ui.reportButton.click()
+    text = page.read_text(encoding="utf-8")
+    assert all(check["name"] in text for check in trust["checks"])
+    assert "no diagnosis" in text
     assert widget.ui.undoButton.enabled
     widget.ui.undoButton.click()
     assert not results(widget), "images and trust are one step"
@@ -720,6 +729,10 @@ def case_optode_table_follows_the_list():
     p.optodes.SetNthControlPointPositionWorld(0, *first)
     widget.ui.optodesTable.item(3, 0).setText("D4")
     assert p.optodes.GetNthControlPointLabel(3) == "D4"
+    widget.ui.placeOptodeButton.click()
+    assert widget.ui.optodesPlaceWidget.placeModeEnabled
+    widget.ui.placeOptodeButton.click()
+    assert not widget.ui.optodesPlaceWidget.placeModeEnabled
     widget.ui.optodesTable.setCurrentCell(FIBERS - 1, 0)
     widget.ui.removeOptodeButton.click()
     assert len(cells(widget.ui.optodesTable)) == FIBERS - 1 == p.optodes.GetNumberOfControlPoints()
@@ -865,14 +878,14 @@ def case_report_shows_every_plane():
     ring = nirst.placeRing(planes[0], exam.volume, FIBERS)
     folder = Path(tempfile.mkdtemp(prefix="nirst-report-"))
     assert "no results" in refusal(lambda: nirst.exportReport(folder / "light.html", exam.volume))
-    reconstruct(exam, planes[0], ring, update=True, trust=True)
+    reconstruct(exam, planes[0], ring, update=True)
     light = nirst.simulate(exam.volume, planes[1], ring, *exam.lesion, seed=1, wavelengths=(735.0, 826.0, 903.0))
     nirst.reconstruct(exam.volume, planes[1], ring, light, None, "hard-prior", *exam.lesion, update=True, **COARSE)
     assert "ends in .html" in refusal(lambda: nirst.exportReport(folder / "light.pdf", exam.volume))
     assert nirst.exportReport(folder / "light.html", exam.volume, *exam.lesion, ring) == 2
     page = (folder / "light.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == 6
-    for text in ("NIRST plane", "the light was simulated", "Trustworthy", "no diagnosis", "agreement"):
+    for text in ("NIRST plane_1", "the light was simulated", "Measured light of measurements.csv", "Not assessed"):
         assert text in page, text
 
 
@@ -921,6 +934,7 @@ def case_panel_says_what_is_missing():
     broken.write_text(Path(files[0]).read_text())
     widget.ui.dataPathLineEdit.currentPath = files[0]
     assert tip.enabled, tip.toolTip
+    assert "The data hold no light of sources 9, 10, 11" in widget.ui.optodesStatusLabel.text
     assert "4 wavelengths (661 to 948 nm), 56 channels, 224 of 224 values" in widget.ui.dataStatusLabel.text
     slicer.mrmlScene.RemoveNode(widget.parameters.plane)
     says("No plane is selected")

@@ -111,7 +111,8 @@ class BodySource(NamedTuple):
             return None
         place = grid_from_node(volume_node, "MRI").ijk_to_ras.tobytes()
         if self.segment is not None:
-            content: Any = (self.segment[0].GetID(), self.segment[1], segment_version(*self.segment))
+            node, segment_id = self.segment
+            content: Any = (None if node is None else node.GetID(), segment_id, segment_version(node, segment_id))
         else:
             content = (volume_node.GetImageData().GetMTime(), self.threshold)
         return volume_node.GetID(), place, content
@@ -239,18 +240,20 @@ def read_inputs(
         If something is missing or does not fit together; the message says what to do.
     """
     from NIRSTReconstructionLib.images import lesion_in_plane
-    from NIRSTReconstructionLib.plane import even_polygon, reslice, slice_grid
+    from NIRSTReconstructionLib.plane import reslice, slice_grid
 
     image = volume_from_node(volume_node, "MRI")
     images = [image] if second_node is None else [image, volume_from_node(second_node, "second image")]
     mask = None if lesion is None else mask_from_segment(*lesion, volume_node)
     plane, fibers = plane_from_node(plane_node), fibers_from_node(optodes_node)
-    contour, remarks = outline_in_plane(body, plane, image.name).at_fibers(fibers, plane, tolerance_mm)
-    grid = slice_grid(plane, even_polygon(contour.samples[1], 1.0))
+    fibers.optodes(plane, light.measurements.channels)  # refuses data of other fibers
+    outline = outline_in_plane(body, plane, image.name)
+    grid = slice_grid(plane, outline.polygon_mm)
     for one in images:
         reslice(one, grid)  # refuses an image that the plane does not cut
     if mask is not None:
         lesion_in_plane(mask, grid)
+    contour, remarks = outline.at_fibers(fibers, plane, tolerance_mm)
     measured = light.measurements.remarking(*remarks)
     spectra = load_spectra(measured.wavelengths_nm, extinction_table)
     case = Case(measured, fibers, contour, spectra, plane, light.reference, images, mask)

@@ -15,7 +15,7 @@ from slicer.i18n import tr as _
 from NIRSTReconstructionLib.inslicer.inputs import BodySource, Outline, fibers_from_node, plane_from_node
 from NIRSTReconstructionLib.inslicer.optodes import OptodeRow, optode_rows, renumber, reverse, shift
 from NIRSTReconstructionLib.inslicer.tables import TextTable
-from NIRSTReconstructionLib.inslicer.words import describe_optodes, describe_outline
+from NIRSTReconstructionLib.inslicer.words import describe_optodes, describe_outline, describe_unlit
 
 
 class OptodesSection:
@@ -50,7 +50,10 @@ class OptodesSection:
             getattr(ui, f"{name}Button").connect("clicked()", react)
         ui.optodesTable.connect("cellChanged(int,int)", self._on_renamed)
         ui.optodesTable.connect("currentCellChanged(int,int,int,int)", self._on_selected)
-        ui.optodesPlaceWidget.placeMultipleMarkups = slicer.qSlicerMarkupsPlaceWidget.ForcePlaceMultipleMarkups
+        place = ui.optodesPlaceWidget
+        place.placeMultipleMarkups = slicer.qSlicerMarkupsPlaceWidget.ForcePlaceMultipleMarkups
+        place.connect("activeMarkupsPlaceModeChanged(bool)", self._on_place_mode)
+        ui.placeOptodeButton.connect("clicked(bool)", self._on_place)
 
     @property
     def busy(self) -> bool:
@@ -87,7 +90,7 @@ class OptodesSection:
             return self.problem
         return _("Looking for the outline ...") if self.outline is None else describe_outline(self.outline)
 
-    def describe(self, optodes_node: Any, plane_node: Any) -> str:
+    def describe(self, optodes_node: Any, plane_node: Any, light: Any = None) -> str:
         """Return a line on the fibers.
 
         Raises
@@ -99,7 +102,8 @@ class OptodesSection:
         plane = None if plane_node is None else plane_from_node(plane_node)
         if plane is not None and self.outline is not None:
             self.outline.at_fibers(fibers, plane)
-        return "\n".join(filter(None, [describe_optodes(fibers, plane, self.outline), self._found]))
+        lines = [describe_optodes(fibers, plane, self.outline), describe_unlit(fibers, light), self._found]
+        return "\n".join(filter(None, lines))
 
     def show(self, optodes_node: Any, plane_node: Any, light: Any) -> None:
         """Fill the table, and enable what can be done."""
@@ -110,6 +114,7 @@ class OptodesSection:
         self._table.fill([row.texts() for row in self._rows], warned=far)
         if ui.optodesPlaceWidget.currentNode() is not optodes_node:
             ui.optodesPlaceWidget.setCurrentNode(optodes_node)
+        ui.placeOptodeButton.enabled = optodes_node is not None
         for name in ("removeOptode", "renumber", "reverse", "shift"):
             getattr(ui, f"{name}Button").enabled = bool(self._rows)
         ui.planeFromOptodesButton.enabled = bool(self._rows)
@@ -125,6 +130,12 @@ class OptodesSection:
             logging.error("Finding the outline failed", exc_info=error)
         self.problem = str(error)
         self._panel.refresh()
+
+    def _on_place(self, checked: bool) -> None:
+        self._panel.ui.optodesPlaceWidget.setPlaceModeEnabled(checked)
+
+    def _on_place_mode(self, active: bool) -> None:
+        self._panel.ui.placeOptodeButton.setChecked(active)
 
     def _on_renamed(self, row: int, column: int) -> None:
         if column == 0 and row < len(self._rows):

@@ -25,6 +25,11 @@ class QualitySection:
     ----------
     panel : ModulePanel
         With `parameters`, `logic`, `refresh`, and the widgets in `ui`.
+
+    Attributes
+    ----------
+    problem : str
+        Why the light cannot belong to these fibers.
     """
 
     def __init__(self, panel: Any) -> None:
@@ -48,7 +53,7 @@ class QualitySection:
         self._checking.cancel()
         self._key: Any = None
         self._report: Any = None
-        self._problem = ""
+        self.problem = ""
         self._rows: list[QualityRow] = []
         self._table.forget()
 
@@ -75,7 +80,7 @@ class QualitySection:
         for widget in (ui.qualityPlotLabel, combo, ui.qualityPlot, ui.qualityTable):
             widget.setVisible(there)
         waiting = _("Checking ...") if self.busy else _("Measured light and optodes are needed for the check.")
-        ui.qualityStatusLabel.text = describe_quality(report) if there else self._problem or waiting
+        ui.qualityStatusLabel.text = describe_quality(report) if there else self.problem or waiting
         ui.leaveOutButton.enabled = there and bool(report.suggested.any())
         ui.useAllButton.enabled = bool(excluded)
         self._on_plot()
@@ -87,7 +92,7 @@ class QualitySection:
             key = (light_key, *points.labels, points.positions_ras.tobytes())
         if key == self._key:
             return
-        self._key, self._report, self._problem = key, None, ""
+        self._key, self._report, self.problem = key, None, ""
         if key is None:
             self._checking.cancel()
         else:
@@ -108,7 +113,7 @@ class QualitySection:
     def _on_not_checked(self, error: Exception) -> None:
         if not isinstance(error, InputError):
             logging.error("The quality check failed", exc_info=error)
-        self._problem = str(error)
+        self.problem = str(error)
         self._panel.refresh()
 
     def _on_plot(self) -> None:

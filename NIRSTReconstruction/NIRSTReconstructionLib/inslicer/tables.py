@@ -14,7 +14,7 @@ FAR_COLOR = "#c8323c"
 def headers() -> dict[str, list[str]]:
     """Return the column titles of each table of the panel."""
     return {
-        "optodesTable": [_("Label"), "R", "A", "S", _("Off skin"), _("Off plane")],
+        "optodesTable": [_("Label"), "R", "A", "S", _("Off skin [mm]"), _("Off plane [mm]")],
         "qualityTable": [_("Use"), _("What"), _("Finding")],
         "contrastTable": [_("Quantity"), _("Lesion"), _("Background"), _("Ratio")],
         "checksTable": [_("Check"), _("Reason")],

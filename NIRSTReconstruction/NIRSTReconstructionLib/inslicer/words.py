@@ -139,6 +139,20 @@ def contrast_rows(record: dict[str, Any] | None) -> list[tuple[str, ...]]:
     return rows
 
 
+def describe_unlit(fibers: Any, light: Light | None) -> str:
+    """Return which sources and detectors have no light in the data; nothing where all have."""
+    if light is None:
+        return ""
+    texts = []
+    placed = ((_("sources"), len(fibers.sources)), (_("detectors"), len(fibers.detectors)))
+    for column, (kind, count) in enumerate(placed):
+        lit = set(light.measurements.channels[:, column].tolist())
+        unlit = [str(n) for n in range(1, count + 1) if n not in lit]
+        if unlit:
+            texts.append(f"{kind} {', '.join(unlit)}")
+    return _("The data hold no light of {names}.").format(names="; ".join(texts)) if texts else ""
+
+
 def describe_optodes(fibers: Any, plane: Any = None, outline: Any = None) -> str:
     """Return a line on the fibers: how many, how far off the plane and the skin."""
     sources, detectors = len(fibers.sources), len(fibers.detectors)
