@@ -83,7 +83,9 @@ def add_generate_parser(commands: Any) -> None:
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for dataset.json and shard_*.npz")
     add_json_option(parser)
-    parser.set_defaults(handler=run_generate)
+    parser.set_defaults(
+        handler=run_generate, kept="the files written so far are kept; the same command goes on from there"
+    )
 
 
 def run_generate(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
