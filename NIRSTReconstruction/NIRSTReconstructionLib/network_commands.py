@@ -60,7 +60,7 @@ def add_train_parser(commands: Any) -> None:
         help="folder for model.safetensors, model_card.md, history.csv, curves.png and the state to go on from",
     )
     add_json_option(parser)
-    parser.set_defaults(handler=run_train, kept="the last epoch is kept; the same command goes on from there")
+    parser.set_defaults(handler=run_train, kept="finished epochs are kept; the same command goes on from there")
 
 
 def run_train(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
