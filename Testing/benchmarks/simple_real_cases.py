@@ -31,13 +31,13 @@ FIGURES = ("dice", "jaccard", "hd95_mm", "surface_distance_mm")
 REFINEMENTS = 10
 
 
-def walkers(weights):
-    """Return the methods that start from the points, by name."""
-    return {
-        "random walker": RandomWalkSettings(),
-        "network method": NetworkSettings(weights),
-        f"network method, {REFINEMENTS} refinements": NetworkSettings(weights, refine_iterations=REFINEMENTS),
-    }
+def walkers(weights, refined):
+    """Return the methods that start from the points, by name; refined or not."""
+    methods = {"random walker": RandomWalkSettings(), "network method": NetworkSettings(weights)}
+    if refined:
+        name = f"network method, {REFINEMENTS} refinements"
+        methods[name] = NetworkSettings(weights, refine_iterations=REFINEMENTS)
+    return methods
 
 
 def predict_all(case, networks):
@@ -75,7 +75,7 @@ def main():
         exact = extreme_points_of_mask(case.reference)
         probabilities = predict_all(case, networks)
         for kind, sets in (("exact", [exact]), ("jittered", jittered(exact, case.image))):
-            for name, masks in evaluate(case, sets, probabilities, walkers(options.weights)):
+            for name, masks in evaluate(case, sets, probabilities, walkers(options.weights, kind == "exact")):
                 scores = [score(mask, case.reference) for mask in masks]
                 row = {"case": case.name, "points": kind, "method": name, "masks": len(masks)}
                 for figure in FIGURES:
