@@ -137,9 +137,10 @@ def describe_maps(maps: Any) -> str:
     import numpy as np
 
     size = np.array(maps.roi.spacing[::-1]) * (2 * maps.radius + 1)
-    text = _("{segment}: {count} maps of {voxels} voxels, kernel {size} mm.").format(
+    count = _("one map") if len(maps.values) == 1 else _("{count} maps").format(count=len(maps.values))
+    text = _("{segment}: {maps} of {voxels} voxels, kernel {size} mm.").format(
         segment=maps.roi.segment,
-        count=len(maps.values),
+        maps=count,
         voxels=len(maps.roi.intensities),
         size=" x ".join(f"{s:.3g}" for s in size),
     )
