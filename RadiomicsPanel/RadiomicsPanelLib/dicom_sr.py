@@ -1,7 +1,7 @@
 """Features as a DICOM structured report: TID 1500, one measurement group (TID 1411) per segment and filtered image.
 
 IBSI's features carry IBSI's codes, with the aggregation as the measurement's method; ours carry codes of the scheme
-`SCHEME`, see `private_code`. Needs highdicom.
+`SCHEME`, see `feature_code`. Needs highdicom.
 """
 
 from __future__ import annotations
@@ -211,9 +211,14 @@ def _measurement(value: FeatureValue) -> Any:
     )
 
 
-def private_code(feature: Feature) -> str:
-    """Return a feature's code in our scheme: the first 8 digits of its key's SHA-1 (DICOM allows 16 characters)."""
-    return hashlib.sha1(feature.key.encode(), usedforsecurity=False).hexdigest()[:8].upper()
+def feature_code(feature: Feature) -> tuple[str, str]:
+    """Return a feature's coding scheme and code: IBSI's, else the first 8 digits of the SHA-1 of its key in ours.
+
+    DICOM allows codes of 16 characters. The list that `features` writes holds both.
+    """
+    if feature.standardized and feature.ibsi not in _SHARED_CODES:
+        return "IBSI", feature.ibsi
+    return SCHEME, hashlib.sha1(feature.key.encode(), usedforsecurity=False).hexdigest()[:8].upper()
 
 
 def _concept(feature: Feature) -> Any:
@@ -223,9 +228,10 @@ def _concept(feature: Feature) -> Any:
     family = next(family.title for family in FAMILIES if family.name == feature.family)
     words = feature.name.replace("_", " ")
     meaning = f"{family}: {words}" if len(family) + len(words) <= 62 else words
-    if not feature.standardized or feature.ibsi in _SHARED_CODES:
-        return hd.sr.CodedConcept(private_code(feature), SCHEME, meaning)
-    return hd.sr.CodedConcept(feature.ibsi, "IBSI", _meanings_in_dicom().get(feature.ibsi, meaning))
+    scheme, code = feature_code(feature)
+    if scheme == "IBSI":
+        meaning = _meanings_in_dicom().get(code, meaning)
+    return hd.sr.CodedConcept(code, scheme, meaning)
 
 
 @cache

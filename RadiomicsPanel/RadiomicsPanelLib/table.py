@@ -11,6 +11,7 @@ from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.files import atomic_path
 
 from RadiomicsPanelLib.catalog import ALL_FEATURES
+from RadiomicsPanelLib.dicom_sr import feature_code
 from RadiomicsPanelLib.extract import Extraction, FeatureValue, provenance
 
 LONG_COLUMNS = (
@@ -33,6 +34,8 @@ CATALOG_COLUMNS = (
     "family",
     "feature",
     "ibsi_code",
+    "dicom_scheme",
+    "dicom_code",
     "standardized",
     "unit",
     "duplicate_of",
@@ -122,6 +125,7 @@ def write_catalog(path: str | Path) -> int:
             f.family,
             f.name,
             f.ibsi,
+            *feature_code(f),
             "yes" if f.standardized else "no",
             f.unit,
             f.duplicate_of,

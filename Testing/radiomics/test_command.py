@@ -195,6 +195,7 @@ def test_list_of_features(tmp_path, capsys):
     assert all("doi " in row["reference"] or row["reference"].endswith(".py") for row in rows)
     of_key = {row["key"]: row for row in rows}
     assert of_key["glcm_contrast"]["ibsi_code"] == "ACUI"
+    assert len({(row["dicom_scheme"], row["dicom_code"]) for row in rows}) == len(rows)
     assert of_key["glcm_maximal_correlation_coefficient"]["standardized"] == "no"
     assert of_key["habitats_ith_3d"]["category"] == "regional"
     assert len(of_key) == len(rows)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from BreastBiomarkersLib.errors import InputError
 from conftest import oblique_ijk_to_ras
-from RadiomicsPanelLib.catalog import FEATURES
+from RadiomicsPanelLib.catalog import ALL_FEATURES
 from RadiomicsPanelLib.cli import main
 from RadiomicsPanelLib.dicom_files import dicom_cases, read_segments, read_series
-from RadiomicsPanelLib.dicom_sr import SCHEME, build_report, private_code, write_report
+from RadiomicsPanelLib.dicom_sr import SCHEME, build_report, feature_code, write_report
 from RadiomicsPanelLib.extract import extract_all
 from RadiomicsPanelLib.filters import LaplacianOfGaussian
 from RadiomicsPanelLib.settings import Settings
@@ -176,7 +176,7 @@ def test_every_feature_has_its_own_name_in_a_report(study, tmp_path):
     assert (of["ACUI"].method.value, of["ACUI"].method.scheme_designator) == ("ITBB", "IBSI")
     assert (of["RNU0"].unit.value, of["RNU0"].unit.scheme_designator) == ("mm3", "UCUM")
     assert of["ECT3"].unit.value == "[arb'U]2"
-    assert len({private_code(feature) for feature in FEATURES}) == len(FEATURES)
+    assert len({feature_code(feature) for feature in ALL_FEATURES}) == len(ALL_FEATURES)
 
 
 def test_structure_of_the_file(study, tmp_path):
