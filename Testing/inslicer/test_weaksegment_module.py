@@ -151,6 +151,12 @@ def test_network_method_with_weights_of_ones_own(host, cases, tmp_path, monkeypa
     assert ui.refineSpinBox.enabled
     assert not ui.segmentAboveSlider.enabled, "the method has no such setting"
     assert ui.tumorClicksButton.enabled
+    from WeakSegmentLib import network_method
+
+    monkeypatch.setattr(network_method, "SHIPPED_WEIGHTS", tmp_path / "not there")
+    with cases.shown_errors() as errors:
+        ui.applyButton.click()
+    assert "No lesion network comes with this version" in errors[0], errors
     path = tmp_path / "weights.safetensors"
     ui.weightsPathLineEdit.setCurrentPath(str(path))
     with cases.shown_errors() as errors:

@@ -139,9 +139,9 @@ def ask(
         raise InputError(f"There is no method '{method}'; use {' or '.join(METHODS)}.")
     if contrast not in CONTRASTS:
         raise InputError(f"There is no contrast '{contrast}'; use {', '.join(CONTRASTS)}.")
-    if method == NetworkSettings.method:
-        ensure_learning_packages()
     chosen = METHODS[method](**settings)
+    if isinstance(chosen, NetworkSettings):
+        _require_network(chosen)
     grid, lesion = grid_from_node(volume_node), Lesion(points_node)
     if segmentation_node is None:
         segmentation_node = lesion.segments()[0]
@@ -187,6 +187,17 @@ def _answer(inputs: Inputs, progress: Progress, final: bool) -> Answer:
         labels = result.pseudo_mask.cropped(*corners)
         masks.append(labels.with_array(labels.array == Label.UNLABELED))
     return Answer(result, tuple(masks), final)
+
+
+def _require_network(settings: NetworkSettings) -> None:
+    ensure_learning_packages()
+    from WeakSegmentLib.network_method import SHIPPED_WEIGHTS
+
+    if not settings.weights and not SHIPPED_WEIGHTS.is_file():
+        raise InputError(
+            "No lesion network comes with this version. Choose the file of one in the section Advanced, or use the "
+            "random-walk method."
+        )
 
 
 def _require_memory(crop: tuple[slice, ...], settings: Settings) -> None:
