@@ -26,6 +26,7 @@ from NIRSTReconstructionLib.outlines import (
     FieldBeside,
     FixedOutlines,
     Outlines,
+    SharpOutlines,
     ShiftedOutlines,
     circle_of,
     field_beside,
@@ -46,6 +47,8 @@ PEAK_SHARE = 0.5
 """Share of the field's peak above which a lesion that the MRI does not show is looked for."""
 SMALLEST_LESION_MM2 = 30.0
 MAX_DISCOVERED = 3
+ELONGATED = 0.4
+"""From this ln sqrt(long / short axis) an ellipse may be two lesions; a ratio of 2.2."""
 SPOT_DEVIATIONS = 5.0
 _SHARP_ENOUGH = 3.0  # noise standard deviations between edge and background
 
@@ -156,9 +159,8 @@ def fit_adaptively(
     common = (model, measured, space, start, parameters)
     regions = RegionBasis(segmentation, plane, model.mesh.quadrature.points)
     known: Outlines = FixedOutlines(regions)
-    known, fit = fit_outlines(
-        *common, known, np.ones((len(parameters), regions.count)), None, portion(progress, 0, 0.2)
-    )
+    ones = np.ones((len(parameters), regions.count))
+    known, fit = fit_outlines(*common, known, ones, None, portion(progress, 0, 0.2))
     what = "The MRI's regions leave" if regions.count > 1 else "A homogeneous body leaves"
     said = f"{what} {_chi(fit):.2f} of the noise"
     field = smooth_field(mesh_basis)
@@ -169,9 +171,12 @@ def fit_adaptively(
     if regions.count > 1:
         known = ShiftedOutlines(regions, grid)
         moved, shifted_fit = fit_outlines(*common, known, fit.coefficients, None, portion(progress, 0.2, 0.3))
-        if field_beside(*common, moved, shifted_fit, field).evidence < NEEDED_EVIDENCE:
-            said += f", moved by {np.hypot(*moved.numbers):.1f} mm {_chi(shifted_fit):.2f}: the light is explained."
-            return AdaptiveResult(moved, shifted_fit, said, _drawn(moved, grid, body))
+        if _chi(shifted_fit) <= WORTH_KEEPING * _chi(fit):
+            known, fit = moved, shifted_fit
+            beside = field_beside(*common, known, fit, field)
+        if beside.evidence < NEEDED_EVIDENCE:
+            said += f", moved by {np.hypot(*known.numbers):.1f} mm {_chi(fit):.2f}: the light is explained."
+            return AdaptiveResult(SharpOutlines(known), fit, said, _drawn(known, grid, body))
 
     for round_ in range(MAX_ROUNDS):
         found = _with_peaks_of_the_field(start, parameters, model, known, fit, field, beside, grid, body)
@@ -179,13 +184,20 @@ def fit_adaptively(
             break
         part = portion(progress, 0.3 + 0.5 * round_ / MAX_ROUNDS, 0.3 + 0.5 * (round_ + 1) / MAX_ROUNDS)
         outlined, refit = fit_outlines(*common, *found, None, part)
+        apart = split_elongated(known, fit.coefficients)
+        if apart is not None:
+            halves, halves_fit = fit_outlines(*common, *apart, None, part)
+            if halves_fit.history[-1]["objective"] < refit.history[-1]["objective"]:
+                outlined, refit = halves, halves_fit
         if _chi(refit) > WORTH_KEEPING * _chi(fit):
             break
         known, fit = outlined, refit
         beside = field_beside(*common, known, fit, field)
         if beside.evidence < NEEDED_EVIDENCE:
-            said += f", with {len(found[0].shapes)} more found in the light {_chi(fit):.2f}: the light is explained."
-            return AdaptiveResult(known, fit, said, _drawn(known, grid, body))
+            said += (
+                f", with {len(outlined.numbers) // 5} more found in the light {_chi(fit):.2f}: the light is explained."
+            )
+            return AdaptiveResult(SharpOutlines(known), fit, said, _drawn(known, grid, body))
 
     at_strength = field.scaled(beside.strength)
     last, both = fit_outlines(*common, known, fit.coefficients, at_strength, portion(progress, 0.8, 1.0))
@@ -194,7 +206,66 @@ def fit_adaptively(
     elif isinstance(last, EllipseOutlines):
         said += f", with {len(last.shapes)} more found in the light and"
     said += f" with a smooth field of {beside.strength:.0%} of the bulk beside them {_chi(both):.2f}."
-    return AdaptiveResult(StackedBasis(last, mesh_basis), both, said, _drawn(last, grid, body))
+    return AdaptiveResult(StackedBasis(SharpOutlines(last), mesh_basis), both, said, _drawn(last, grid, body))
+
+
+def fit_with_field(
+    model: ForwardModel,
+    measured: NDArray[np.float64],
+    space: DataSpace,
+    start: Tissue,
+    parameters: tuple[str, ...],
+    segmentation: Volume,
+    plane: Plane,
+    mesh_basis: MeshBasis,
+    progress: Progress = ignore_progress,
+    steps: int | None = None,
+) -> AdaptiveResult:
+    """Return one value per region and a smooth field beside them, as strong as is most likely.
+
+    Parameters
+    ----------
+    model, measured, space, start, parameters, segmentation, plane, mesh_basis, progress
+        See `fit_adaptively`.
+    steps : int, optional
+        1: the linear estimate around the start tissue; default: until it converges.
+    """
+    common = (model, measured, space, start, parameters)
+    regions = RegionBasis(segmentation, plane, model.mesh.quadrature.points)
+    known: Outlines = FixedOutlines(regions)
+    ones, field = np.ones((len(parameters), regions.count)), smooth_field(mesh_basis)
+    known, fit = fit_outlines(*common, known, ones, None, portion(progress, 0, 0.3), steps)
+    strength = field_beside(*common, known, fit, field).strength
+    at_strength = field.scaled(strength)
+    known, both = fit_outlines(*common, known, fit.coefficients, at_strength, portion(progress, 0.4, 1.0), steps)
+    said = f"A smooth field of {strength:.0%} of the bulk leaves {_chi(both):.2f} of the noise."
+    return AdaptiveResult(StackedBasis(known, mesh_basis), both, said, segmentation)
+
+
+def split_elongated(known: Outlines, values: NDArray[np.float64]) -> tuple[EllipseOutlines, NDArray[np.float64]] | None:
+    """Return the ellipses with each elongated one as two circles along its long axis, and their values.
+
+    None where none is elongated: two lesions near each other first look like one long one.
+    """
+    if not isinstance(known, EllipseOutlines):
+        return None
+    shapes, expected, columns = [], [], list(range(known.known.count))
+    for k, shape in enumerate(known.shapes):
+        e = np.hypot(*shape[3:])
+        own = known.expected.reshape(-1, 5)[k]
+        turned = [shape]
+        if e > ELONGATED:
+            angle = np.arctan2(shape[4], shape[3]) / 2
+            offset = 0.5 * np.exp(shape[2] + e) * np.array([np.cos(angle), np.sin(angle)])
+            size = shape[2] - 0.5 * np.log(2)
+            turned = [np.array([*(shape[:2] + sign * offset), size, 0.0, 0.0]) for sign in (-1, 1)]
+        for one in turned:
+            shapes.append(one)
+            expected.append(np.r_[one[:2] if len(turned) > 1 else own[:2], own[2:]])
+            columns.append(known.known.count + k)
+    if len(shapes) == len(known.shapes):
+        return None
+    return EllipseOutlines(known.known, np.array(shapes), np.concatenate(expected)), values[:, columns]
 
 
 def _drawn(outlines: Outlines, grid: SliceGrid, body: NDArray[np.bool_]) -> Volume:

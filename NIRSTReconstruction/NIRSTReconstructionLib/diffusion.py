@@ -29,6 +29,11 @@ def boundary_coefficient(refractive_index: float, convention: str = "fresnel") -
         critical angle tc = asin(1 / n) (Haskell 1994, doi 10.1364/JOSAA.11.002727; used by NIRFAST).
         "groenhuis": A = (1 + R) / (1 - R) with R = -1.440 / n^2 + 0.710 / n + 0.668 + 0.0636 n (Groenhuis 1983,
         doi 10.1364/AO.22.002456). At n = 1.33 it is 19 % larger than "fresnel": say which one was used.
+
+    Raises
+    ------
+    InputError
+        If the convention is unknown, or no tissue has such a refractive index.
     """
     n = refractive_index
     if not 1.0 <= n <= 2.0:

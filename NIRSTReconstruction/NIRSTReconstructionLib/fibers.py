@@ -68,7 +68,13 @@ class Fibers:
         return np.concatenate([self.sources, self.detectors])
 
     def from_lps(self) -> Fibers:
-        """Return the fibers whose positions were given in LPS (as in image files and Nirfast meshes made from them)."""
+        """Return the fibers whose positions were given in LPS (as in image files and Nirfast meshes made from them).
+
+        Raises
+        ------
+        InputError
+            If the fibers are planar.
+        """
         if self.planar:
             raise InputError(f"The fibers of '{self.name}' have two coordinates, so they are in no patient frame.")
         flip = LPS_TO_RAS[:3, :3].diagonal()

@@ -144,7 +144,13 @@ class ForwardModel:
     def measure_optical(
         self, mua: NDArray[np.float64], musp: NDArray[np.float64], *, at_quadrature: bool = False
     ) -> NDArray:
-        """Return the data y (W, C) of absorption and reduced scattering, each (W, N) or (W, Q), mm^-1."""
+        """Return the data y (W, C) of absorption and reduced scattering, each (W, N) or (W, Q), mm^-1.
+
+        Raises
+        ------
+        InputError
+            If a shape is wrong, a value is not finite or impossible.
+        """
         if not at_quadrature:
             mua, musp = (self._to_quadrature(np.atleast_2d(values)) for values in (mua, musp))
         shape = (len(self.spectra.wavelengths_nm), len(self.mesh.quadrature.weights))

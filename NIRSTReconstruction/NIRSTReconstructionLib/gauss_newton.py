@@ -15,6 +15,7 @@ from NIRSTReconstructionLib.forward import ForwardModel
 from NIRSTReconstructionLib.spectra import MAP_NAMES, Tissue
 
 _BOUND_ROUNDS = 6
+_DIFFERENCE = 1e-4  # of a map, as a share of its start value
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +135,11 @@ def gauss_newton(
     first : (P, U) ndarray, optional
         Where to begin; default: 1 everywhere, the start tissue.
 
+    Raises
+    ------
+    InputError
+        If a start value to be fitted is not positive, or no step leads to tissue that light passes.
+
     References
     ----------
     Dehghani H et al., Commun Numer Methods Eng 25:711 (2009), doi 10.1002/cnm.1162.
@@ -221,10 +227,33 @@ def whitened_jacobian(
     at_quadrature: bool = False,
     transform: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the prediction (W, C) and the whitened derivatives (M, P * U) by unknowns in units of `scale` (P,)."""
+    """Return the prediction (W, C) and the whitened derivatives (M, P * U) by unknowns in units of `scale` (P,).
+
+    One coefficient per map (a homogeneous body) needs no adjoint fields: forward differences are exact enough and
+    cheaper.
+    """
+    if basis.shape[1] == 1:
+        return _by_differences(model, maps, parameters, scale, space, at_quadrature)
     y, J = model.measure_with_jacobian(maps, basis, parameters, at_quadrature=at_quadrature, transform=transform)
     J = J.real * scale[:, None]
     return y.real, space.whiten(J.reshape(*y.shape, -1))
+
+
+def _by_differences(
+    model: ForwardModel,
+    maps: NDArray[np.float64],
+    parameters: tuple[str, ...],
+    scale: NDArray[np.float64],
+    space: DataSpace,
+    at_quadrature: bool,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return prediction and whitened derivatives (M, P) by one factor on each map."""
+    changed = np.stack([maps] * (1 + len(parameters)))
+    for p, name in enumerate(parameters):
+        changed[1 + p, MAP_NAMES.index(name)] += _DIFFERENCE * scale[p]
+    light = model.measure_many(changed, at_quadrature=at_quadrature).real
+    J = np.moveaxis(light[1:] - light[0], 0, -1) / _DIFFERENCE
+    return light[0], space.whiten(J)
 
 
 def _normal_matrix(J: NDArray[np.float64], penalty: NDArray[np.float64]) -> NDArray[np.float64]:

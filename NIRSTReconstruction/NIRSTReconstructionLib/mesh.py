@@ -122,11 +122,6 @@ class TriangleMesh:
         return float(self.quadrature.weights.sum())
 
     @cached_property
-    def integration_weights(self) -> NDArray[np.float64]:
-        """(N,) mm^2: the integral of a map is the sum of its node values times these (lumped areas)."""
-        return np.asarray(self.quadrature.interpolation.T @ self.quadrature.weights)
-
-    @cached_property
     def quality(self) -> NDArray[np.float64]:
         """(M,) shape of each triangle, 4 sqrt(3) area / sum of squared sides: 1 equilateral, 0 flat."""
         corners = self.nodes[self.elements[:, :3]]

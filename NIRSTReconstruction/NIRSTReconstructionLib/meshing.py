@@ -85,7 +85,13 @@ def circle_contour(radius_mm: float, center: tuple[float, float] = (0.0, 0.0)) -
 
 
 def ellipse_contour(half_width_mm: float, half_height_mm: float, center: tuple[float, float] = (0.0, 0.0)) -> Contour:
-    """Return an ellipse along the plane's axes."""
+    """Return an ellipse along the plane's axes.
+
+    Raises
+    ------
+    InputError
+        If a half axis is not positive.
+    """
     if not (half_width_mm > 0 and half_height_mm > 0):
         raise InputError(
             f"Half axes of {half_width_mm} and {half_height_mm} mm make no ellipse; both must be positive."
@@ -193,11 +199,11 @@ def inside_polygon(points: NDArray[np.float64], polygon: NDArray[np.float64]) ->
     inside = np.zeros(len(points), dtype=bool)
     start, end = polygon, np.roll(polygon, -1, axis=0)
     for block in np.array_split(np.arange(len(points)), max(1, len(points) * len(polygon) // 4_000_000)):
-        x, y = points[block, 0, None], points[block, 1, None]
-        crosses = (start[:, 1] > y) != (end[:, 1] > y)
-        rise = np.where(end[:, 1] == start[:, 1], 1.0, end[:, 1] - start[:, 1])
-        right = x < start[:, 0] + (end[:, 0] - start[:, 0]) * (y - start[:, 1]) / rise
-        inside[block] = (crosses & right).sum(axis=1) % 2 == 1
+        x, y = points[block].T
+        point, side = np.nonzero((start[:, 1] > y[:, None]) != (end[:, 1] > y[:, None]))
+        (x0, y0), (x1, y1) = start[side].T, end[side].T
+        right = x[point] < x0 + (x1 - x0) * (y[point] - y0) / (y1 - y0)
+        inside[block] = np.bincount(point[right], minlength=len(block)) % 2 == 1
     return inside
 
 
@@ -248,8 +254,13 @@ def _size_function(
     """Return the wanted side of a triangle, mm, as a function of (n, 2) positions."""
     if refine_at is None:
         return lambda points: np.full(len(points), coarse)
-    tree = cKDTree(contour.curve(contour.project(np.atleast_2d(refine_at))))
-    return lambda points: np.minimum(coarse, fine + growth * tree.query(points)[0])
+    x, y = contour.curve(contour.project(np.atleast_2d(refine_at))).T
+
+    def size(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        squared = (points[:, 0, None] - x) ** 2 + (points[:, 1, None] - y) ** 2  # few optodes: faster than a tree
+        return np.minimum(coarse, fine + growth * np.sqrt(squared.min(axis=1)))
+
+    return size
 
 
 def _rim_parameters(

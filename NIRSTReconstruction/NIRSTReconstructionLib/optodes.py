@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from BreastBiomarkersLib.errors import InputError
@@ -83,10 +83,6 @@ class Optodes:
         digest.update(self.channels.tobytes())
         return digest.hexdigest()[:16]
 
-    def with_channels(self, keep: NDArray[np.bool_]) -> Optodes:
-        """Return the layout with only the channels where `keep` (C,) is true."""
-        return replace(self, channels=self.channels[keep])
-
 
 def ring_optodes(
     radius_mm: float = 41.0, count: int = 16, start_angle: float = 0.0, clockwise: bool = False
@@ -106,6 +102,11 @@ def ring_optodes(
         Angle of fiber 1 from the first plane axis.
     clockwise : bool
         Whether numbers run clockwise.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two fibers or the radius is not positive.
     """
     if count < 2:
         raise InputError(f"A ring of {count} fibers has no channel; at least 2 are needed.")

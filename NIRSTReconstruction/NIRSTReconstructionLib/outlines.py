@@ -36,7 +36,7 @@ REGION_SD = 1.5
 """How far a region's value may be from the bulk, as a share of it: hardly a restriction."""
 
 _ITERATIONS = 12
-_STOP_CHANGE = 0.002
+_STOP_CHANGE, _STOP_CHANGE_FULL_STEP = 0.002, 0.02  # after a full step the next one lowers the misfit by its square
 _SMALLEST_VALUE = 0.03
 _NO_SHARE = 1e-9
 
@@ -164,6 +164,21 @@ class EllipseOutlines:
         return EllipseOutlines(self.known, numbers.reshape(-1, 5), self.expected)
 
 
+class SharpOutlines:
+    """Fitted regions with sharp edges: each point belongs to the region that has most of it.
+
+    The soft edges of a fit are there for its derivatives; in an image they would dilute small regions.
+    """
+
+    def __init__(self, outlines: Outlines) -> None:
+        self.outlines, self.count = outlines, outlines.count
+
+    def at(self, points_mm: NDArray[np.float64]) -> sparse.csr_array:
+        """Return for each point a row with 1 in the column of its region (n, R)."""
+        region = self.outlines.at(points_mm).toarray().argmax(axis=1)
+        return sparse.csr_array((np.ones(len(region)), (np.arange(len(region)), region)), (len(region), self.count))
+
+
 def circle_of(points_mm: NDArray[np.float64], area_mm2: float) -> NDArray[np.float64]:
     """Return the circle, as an ellipse's five numbers, with the center of a set of points and an area."""
     return np.array([*points_mm.mean(axis=0), 0.5 * np.log(area_mm2 / np.pi), 0.0, 0.0])
@@ -179,6 +194,7 @@ def fit_outlines(
     values: NDArray[np.float64],
     field: Field | None = None,
     progress: Progress = ignore_progress,
+    steps: int | None = None,
 ) -> tuple[Outlines, GaussNewtonResult]:
     """Return outlines, values and field that explain the light best, each under its Gaussian prior.
 
@@ -195,6 +211,8 @@ def fit_outlines(
         Where the values begin, in units of the start tissue.
     field : Field, optional
         A smooth field beside the regions.
+    steps : int, optional
+        Make so many steps and call it converged; default: until the misfit stays.
 
     Returns
     -------
@@ -236,8 +254,11 @@ def fit_outlines(
     y = model.measure(maps_of(shares_of(z)), at_quadrature=True).real
     history = [record(z, y, 0.0)]
     reason, converged = f"stopped after {_ITERATIONS} iterations without converging", False
-    for iteration in range(_ITERATIONS):
-        progress(iteration / _ITERATIONS, f"regions, misfit {history[-1]['chi']:.3g}")
+    if steps is not None:
+        reason, converged = f"{steps} step(s), as asked for", True
+    most = _ITERATIONS if steps is None else steps
+    for iteration in range(most):
+        progress(iteration / most, f"regions, misfit {history[-1]['chi']:.3g}")
         x, numbers = split(z)
         by_value, by_number = _derivatives(
             model, maps_of(shares_of(z)), parameters, scale, outlines.with_numbers(numbers), nodes, modes, x[:, :R]
@@ -261,7 +282,7 @@ def fit_outlines(
                 history.append(reached)
                 break
         lowered = 1 - history[-1]["objective"] / before
-        if lowered < _STOP_CHANGE:
+        if lowered < (_STOP_CHANGE_FULL_STEP if history[-1]["step"] == 1.0 else _STOP_CHANGE):
             reason, converged = f"the last step lowered the misfit by {lowered:.2%}", True
             break
     progress(1.0, reason)

@@ -270,7 +270,12 @@ def draw_phantom(
 
 
 def simulate_case(
-    phantom: Phantom, model: ForwardModel, noise: NoiseModel, rng: np.random.Generator, name: str = "simulated"
+    phantom: Phantom,
+    model: ForwardModel,
+    noise: NoiseModel,
+    rng: np.random.Generator,
+    name: str = "simulated",
+    uniform: NDArray | None = None,
 ) -> SimulatedCase:
     """Return the data and images of a phantom.
 
@@ -283,10 +288,13 @@ def simulate_case(
     rng : numpy.random.Generator
     name : str
         What to call the data in messages.
+    uniform : (W, C) ndarray, optional
+        The model's data of `REFERENCE_TISSUE`, where they are at hand.
     """
     points = model.mesh.quadrature.points
     clean = model.measure(phantom.values(points), at_quadrature=True)
-    uniform = model.measure(REFERENCE_TISSUE.maps(len(points)), at_quadrature=True)
+    if uniform is None:
+        uniform = model.measure(REFERENCE_TISSUE.maps(len(points)), at_quadrature=True)
     gains = noise.draw_gains(model.optodes.channels, len(clean), rng)
     grid = pixel_points(phantom.radius_mm)
     body = np.linalg.norm(grid, axis=1) <= phantom.radius_mm

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,12 +68,6 @@ class Plane:
         """Return the RAS positions (n, 3) of in-plane positions (n, 2), mm."""
         points = np.atleast_2d(np.asarray(points_mm, dtype=np.float64))
         return apply_affine(self.plane_to_ras, np.column_stack([points, np.zeros(len(points))]))
-
-    def centered_at(self, points_mm: NDArray[Any]) -> Plane:
-        """Return the same plane with its origin at an in-plane position (2,)."""
-        matrix = self.plane_to_ras.copy()
-        matrix[:3, 3] = self.to_ras(np.asarray(points_mm))[0]
-        return replace(self, plane_to_ras=matrix)
 
 
 class PlaneFit(NamedTuple):
@@ -525,7 +519,7 @@ def distance_to_polygon(points_mm: NDArray[Any], polygon: NDArray[np.float64]) -
     """Return how far points (n, 2) are from a closed polygon (m, 2), negative inside, mm."""
     points = np.atleast_2d(np.asarray(points_mm, dtype=np.float64))
     pieces = [points[n : n + _POINTS_AT_ONCE] for n in range(0, len(points), _POINTS_AT_ONCE)]
-    return np.concatenate([_signed_distance(*piece.T[:, :, None], polygon) for piece in pieces])
+    return np.concatenate([_signed_distance(piece[:, :1], piece[:, 1:], polygon) for piece in pieces])
 
 
 def _signed_distance(x: NDArray[np.float64], y: NDArray[np.float64], polygon: NDArray[np.float64]) -> NDArray[Any]:

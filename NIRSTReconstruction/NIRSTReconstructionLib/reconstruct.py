@@ -15,7 +15,7 @@ from BreastBiomarkersLib.volume import Volume
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from NIRSTReconstructionLib.adaptive import AdaptiveResult, bright_regions, fit_adaptively
+from NIRSTReconstructionLib.adaptive import AdaptiveResult, bright_regions, fit_adaptively, fit_with_field
 from NIRSTReconstructionLib.basis import Basis, MeshBasis, RegionBasis
 from NIRSTReconstructionLib.bulk import TYPICAL_TISSUE, BulkFit, fit_bulk
 from NIRSTReconstructionLib.calibration import (
@@ -41,7 +41,9 @@ from NIRSTReconstructionLib.spectra import MAP_NAMES, Spectra, Tissue
 if TYPE_CHECKING:
     from NIRSTReconstructionLib.predict import NetworkImages
 
-METHODS = ("adaptive", "tikhonov", "dri", "soft-prior", "hard-prior", *NETWORK_METHODS)
+FIELD_METHODS = ("adaptive", "regions-field", "linear")
+"""Methods with regions, a smooth field, or both (`adaptive`)."""
+METHODS = ("adaptive", "tikhonov", "dri", "soft-prior", "hard-prior", "regions-field", "linear", *NETWORK_METHODS)
 DEFAULT_PRIOR_SD = {"tikhonov": 0.5, "dri": 0.1, "soft-prior": 0.05, "hard-prior": 1.5}
 """How far, as a share of the bulk value, a map may stray from what the method expects (`gauss_newton.Prior`)."""
 NETWORK_MAPS = ("hbo", "hbr", "water")
@@ -64,7 +66,10 @@ class ReconstructionSettings:
         "adaptive": one value per region of a segmentation or, without one, of the bright spots of the first MRI; where
         that does not explain the light, with a smooth field or regions found in the light (`adaptive`); needs neither.
         "tikhonov": smooth towards the bulk, no MRI. "dri": nodes of equal MRI gray value belong together. "soft-prior":
-        nodes of one region of a segmentation are drawn together. "hard-prior": one value per region. "hybrid", "znet":
+        nodes of one region of a segmentation are drawn together. "hard-prior": one value per region. "regions-field":
+        one value per region, found as by "adaptive", and a smooth field beside them. "linear": one linear step from
+        the bulk with a smooth field and no MRI (linear minimum-mean-square-error estimate). The strength of the fields
+        is the most likely one. "hybrid", "znet":
         the shipped networks (`network_method`), for HbO, HbR and water beside the first MRI.
     prior_sd : float or None
         How far a map may stray from what the method expects, as a share of the bulk value: from the bulk itself
@@ -81,6 +86,9 @@ class ReconstructionSettings:
         Relative standard deviation of the amplitudes, replacing that of the file.
     reference_scatter : (float, float) or None
         Scatter amplitude (mm^-1) and power of the reference phantom; None: those of `start`.
+    reference_mua : tuple of float or None
+        Absorption of the reference phantom at each measured wavelength, mm^-1, where it is known. None: it is fitted
+        with the plane model, which takes light in 3-D for more absorption; with point fibers give it.
     dri_sigma : float
         See `regularization.dri_matrix`.
     element_size_mm : float
@@ -101,6 +109,7 @@ class ReconstructionSettings:
     start: Tissue = TYPICAL_TISSUE
     noise: float | None = None
     reference_scatter: tuple[float, float] | None = None
+    reference_mua: tuple[float, ...] | None = None
     dri_sigma: float = 0.15
     element_size_mm: float = 3.6
     basis_nodes: int = 470
@@ -123,6 +132,11 @@ class ReconstructionSettings:
             )
         if self.prior_sd is not None and not 1e-4 <= self.prior_sd <= 1e4:
             raise InputError(f"The prior standard deviation is {self.prior_sd}; 0.0001 to 10000 is possible.")
+        if not all(1e-4 <= mua <= 0.1 for mua in self.reference_mua or ()):
+            raise InputError(
+                f"The phantom's absorption is {self.reference_mua}; 0.0001 to 0.1 1/mm is possible. Check the unit "
+                "(1/mm, not 1/cm)."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,7 +307,7 @@ def reconstruct(
         model, measured.log_amplitude, space, settings.start, settings.parameters, portion(progress, 0.1, 0.2)
     )
     rest = portion(progress, 0.2, 1.0)
-    if settings.method == "adaptive":
+    if settings.method in FIELD_METHODS:
         answer = _adapted(model, measured, space, bulk.tissue, settings, contour, fit.plane, images, regions, rest)
         remarks.append(answer.remark)
         basis, result, regions = answer.basis, answer.fit, answer.regions
@@ -472,6 +486,15 @@ def _calibrated(
     reference = reference.at_wavelengths(measured.wavelengths_nm).at_channels(measured.channels)
     amplitude, power = settings.reference_scatter or (settings.start.scatter_amplitude, settings.start.scatter_power)
     musp = model.spectra.musp(Tissue(0, 0, 0, 0, amplitude, power).maps(1))[:, 0]
+    if settings.reference_mua is not None:
+        mua = np.array(settings.reference_mua)
+        if mua.shape != musp.shape:
+            raise InputError(
+                f"{mua.size} values of the phantom's absorption were given; the data have {musp.size} wavelengths."
+            )
+        ones = np.ones((1, len(model.mesh.nodes)))
+        known = model.measure_optical(mua[:, None] * ones, musp[:, None] * ones).real
+        return calibrate(measured, reference, known).remarking(f"Calibrated on '{reference.name}' of known absorption.")
     fit = fit_homogeneous(reference, model, musp)
     calibrated = calibrate(measured, reference, fit.log_amplitude)
     listed = ", ".join(f"{value:.4f}" for value in fit.mua)
@@ -496,24 +519,18 @@ def _adapted(
     outline = even_polygon(contour.samples[1], 1.0)
     grid = slice_grid(plane, outline, _ADAPTIVE_PIXEL_MM)
     body = distance_to_polygon(grid.points_mm, outline) < 0
+    mesh_basis = MeshBasis(_reconstruction_mesh(model, contour, settings))
+    common = (model, measured.log_amplitude, space, bulk, settings.parameters)
+    nothing = grid.volume(np.zeros(grid.shape, dtype=np.int16), "no regions")
+    if settings.method == "linear":
+        return fit_with_field(*common, nothing, plane, mesh_basis, progress, steps=1)
     if regions is None and images:
         smooth = gray_values(images[0], plane, outline, grid.points_mm)
         regions = bright_regions(images[0], smooth, body, grid)
-    elif regions is None:
-        regions = grid.volume(np.zeros(grid.shape, dtype=np.int16), "no regions")
-    return fit_adaptively(
-        model,
-        measured.log_amplitude,
-        space,
-        bulk,
-        settings.parameters,
-        regions,
-        plane,
-        MeshBasis(_reconstruction_mesh(model, contour, settings)),
-        grid,
-        body,
-        progress,
-    )
+    known = nothing if regions is None else regions
+    if settings.method == "regions-field":
+        return fit_with_field(*common, known, plane, mesh_basis, progress)
+    return fit_adaptively(*common, known, plane, mesh_basis, grid, body, progress)
 
 
 def _network_result(

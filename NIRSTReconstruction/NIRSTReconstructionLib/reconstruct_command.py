@@ -34,7 +34,7 @@ from NIRSTReconstructionLib.measurements import Measurements, read_measurements
 from NIRSTReconstructionLib.mesh import TriangleMesh
 from NIRSTReconstructionLib.meshing import Contour, spline_contour
 from NIRSTReconstructionLib.nirfast import read_excoef, read_nirfast_mesh
-from NIRSTReconstructionLib.plane import Plane, body_contour, body_mask, even_polygon, read_plane
+from NIRSTReconstructionLib.plane import Plane, body_contour, body_mask, even_polygon, read_plane, sample_volume
 from NIRSTReconstructionLib.reconstruct import (
     DEFAULT_PRIOR_SD,
     METHODS,
@@ -43,7 +43,7 @@ from NIRSTReconstructionLib.reconstruct import (
     contour_through_fibers,
 )
 from NIRSTReconstructionLib.spectra import Spectra, load_spectra, table_names
-from NIRSTReconstructionLib.trust import Case, assess_trust, uncertainty_on_grid
+from NIRSTReconstructionLib.trust import Case, assess_trust, lesion_readout, uncertainty_on_grid
 
 
 def add_reconstruct_parser(commands: Any) -> None:
@@ -66,7 +66,8 @@ def add_reconstruct_parser(commands: Any) -> None:
         "--optodes-frame",
         choices=("ras", "lps"),
         default="ras",
-        help="frame of fiber tips with x, y and z: ras as in Slicer, lps as in Nirfast meshes made from an image file "
+        help="frame of fiber tips with x, y and z: ras as in Slicer, lps as in Nirfast meshes made from an image file; "
+        "where lps brings fibers onto the MRI's body and ras does not, an error says so "
         "(default: %(default)s)",
     )
     inputs.add_argument(
@@ -143,6 +144,14 @@ def add_reconstruct_parser(commands: Any) -> None:
         metavar=("A", "B"),
         help="the same of the reference phantom (default: that of the body)",
     )
+    choices.add_argument(
+        "--reference-absorption",
+        nargs="+",
+        type=float,
+        metavar="MUA",
+        help="absorption of the reference phantom in 1/mm at each wavelength, where known (default: fitted, which is "
+        "right only for light that spreads in the plane)",
+    )
     choices.add_argument("--wavelengths", nargs="+", type=float, metavar="NM", help="use only these, in nm")
     choices.add_argument(
         "--source-model",
@@ -202,7 +211,13 @@ def add_reconstruct_parser(commands: Any) -> None:
 
 
 def run_reconstruct(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
-    """Read the files, reconstruct, write the folder, return the key figures."""
+    """Read the files, reconstruct, write the folder, return the key figures.
+
+    Raises
+    ------
+    InputError
+        If a file is bad or the inputs do not fit together; nothing is written then.
+    """
     started = time.perf_counter()
     fibers = read_fibers(options.optodes)
     fibers = fibers.from_lps() if options.optodes_frame == "lps" else fibers
@@ -218,7 +233,10 @@ def run_reconstruct(options: argparse.Namespace, progress: Progress) -> dict[str
             "(the plane in whose coordinates they are), or fibers with x, y and z in RAS."
         )
     plane = plane or fibers.fitted_plane().plane
-    contour, remark = _contour(options, fibers, plane, images)
+    try:
+        contour, remark = _contour(options, fibers, plane, images)
+    except InputError as error:
+        raise InputError(f"{error}{_frame_hint(options, fibers, images)}") from error
     case = Case(
         measurements.remarking(remark) if remark else measurements,
         fibers,
@@ -243,6 +261,7 @@ def run_reconstruct(options: argparse.Namespace, progress: Progress) -> dict[str
         "inputs": {name: getattr(options, name) for name in files if getattr(options, name)},
         "images": {name: {"file": f"{name}.nrrd", "unit": unit} for name, unit in IMAGE_UNITS.items()},
         "contrast": [row._asdict() for row in rows],
+        "readout": [reading._asdict() for reading in lesion_readout(result, lesion)] if lesion is not None else [],
         "versions": _versions(),
         "seconds": round(time.perf_counter() - started, 2),
     }
@@ -299,6 +318,21 @@ def _contour(options: argparse.Namespace, fibers: Fibers, plane: Plane, images: 
     return spline_contour(outline), remark
 
 
+def _frame_hint(options: argparse.Namespace, fibers: Fibers, images: list[Volume]) -> str:
+    """Return a sentence to add where the fibers lie in the MRI only if they are read in the other frame."""
+    if fibers.planar or not (options.mask or images):
+        return ""
+    volume = read_volume(options.mask) if options.mask else images[0]
+    shares = [
+        np.isfinite(sample_volume(volume, placed.positions, nearest=True)).mean()
+        for placed in (fibers, fibers.from_lps())
+    ]
+    other = "lps" if options.optodes_frame == "ras" else "ras"
+    if shares[1] < 0.9 or shares[0] > 0.5:
+        return ""
+    return f" Taken as {other.upper()}, the fibers lie in '{volume.name}': give --optodes-frame {other}."
+
+
 def _read_measurements(path: str, wavelengths_nm: list[float] | None) -> Measurements:
     measurements = read_measurements(path)
     return measurements if wavelengths_nm is None else measurements.at_wavelengths(wavelengths_nm)
@@ -317,6 +351,7 @@ def _settings(options: argparse.Namespace) -> ReconstructionSettings:
         start=replace(TYPICAL_TISSUE, scatter_amplitude=amplitude, scatter_power=power),
         noise=None if options.noise is None else options.noise / 100,
         reference_scatter=None if options.reference_scatter is None else tuple(options.reference_scatter),
+        reference_mua=None if options.reference_absorption is None else tuple(options.reference_absorption),
         element_size_mm=options.element_size,
         basis_nodes=options.basis_nodes,
         optode_tolerance_mm=options.optode_tolerance,

@@ -36,7 +36,7 @@ NO_CONTRAST = 0.15
 """Lesion contrasts (ratio - 1) below this are not worth a test of where they come from."""
 Z_95 = 1.959964
 
-_WITHOUT_MRI = ("tikhonov",)
+_WITHOUT_MRI = ("tikhonov", "linear")  # whatever they are given; the others use it where there is one
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +167,7 @@ def assess_trust(
     case: Case,
     lesion: Volume | None = None,
     ranges: Ranges = PRESETS["breast-wide"],
+    further_checks: Sequence[Check] = (),
     progress: Progress = ignore_progress,
 ) -> TrustReport:
     """Return how far a reconstruction can be believed; reconstructs the case again by up to four other ways.
@@ -180,6 +181,8 @@ def assess_trust(
         Mask; without it the tests of the lesion's contrast are "not assessed".
     ranges : Ranges
         Background tissues that the method was tested on (or a network trained on).
+    further_checks : sequence of Check
+        Made elsewhere and counted here, such as how far the data are from those a network was trained on.
     progress : Progress
 
     Raises
@@ -190,7 +193,7 @@ def assess_trust(
     contrasts: dict[str, dict[str, float]] = {}
     method = reconstruction.settings.method
     checks = [_check_chi(reconstruction), _check_range(reconstruction, ranges), _check_geometry(reconstruction, case)]
-    checks.append(_check_uncertainty(reconstruction, lesion))
+    checks += [_check_uncertainty(reconstruction, lesion), *further_checks]
     if lesion is None:
         checks.append(Check("agreement", NOT_ASSESSED, "no lesion was given whose contrast could be compared"))
         checks.append(Check("MRI swap", NOT_ASSESSED, "no lesion was given whose contrast could be compared"))
@@ -208,11 +211,13 @@ def assess_trust(
         checks.append(_check_agreement(contrasts))
         if method != "hard-prior" and "hard-prior" in contrasts:
             checks.append(_check_structure(contrasts["hard-prior"]["chi"]))
-        if method not in _WITHOUT_MRI:
+        if method in _WITHOUT_MRI:
+            checks.append(Check("MRI swap", NOT_ASSESSED, f"{method} does not use the MRI"))
+        elif case.regions is None and not case.images:
+            checks.append(Check("MRI swap", NOT_ASSESSED, f"{method} was given no MRI"))
+        else:
             part = portion(progress, len(others) / (len(others) + 1), 1.0)
             checks.append(_check_swap(reconstruction, case, lesion, contrasts, part))
-        else:
-            checks.append(Check("MRI swap", NOT_ASSESSED, f"{method} does not use the MRI"))
     progress(1.0, "assessed")
     light = max((check.light for check in checks), key=_severity)
     reasons = [f"{check.name}: {check.reason}" for check in checks if check.light == light]
@@ -377,6 +382,11 @@ def shifted(
     by_mm : (2,) ndarray
     labels : bool
         Nearest neighbor and most frequent label, instead of linear and median.
+
+    Raises
+    ------
+    InputError
+        If the volume does not reach the plane.
     """
     points = grid.points_mm
     here = sample_volume(volume, grid.plane.to_ras(points), nearest=labels)

@@ -1,19 +1,24 @@
 """Forward model: milliseconds per phantom (9 wavelengths, 16 sources, 16 detectors) and error against the exact series.
 
-    python Testing/benchmarks/nirst_forward.py [--repeats 7]
+    python Testing/benchmarks/nirst_forward.py --output Testing/benchmarks/nirst_forward.csv
+    python Testing/benchmarks/nirst_forward.py --generate 20000 --output Testing/benchmarks/nirst_forward.csv
 
 CPU time of one process and one thread, the fastest of the repeats. Ours is timed from tissue maps to data (assembly
 included) and, as "solve only", on ready matrices. redbirdpy (GPL-3.0, never imported by the product) is timed where it
 is installed: its own forward path, which is 3-D, on a one-layer extrusion of a P1 mesh of the same disc, and its solver
-on our matrices. The asv classes time our routes.
+on our matrices. `--generate` makes a data set once (one process, one thread, files written) and records its time and
+peak memory instead. Rows of the CSV that a call does not make anew are kept. The asv classes time our routes.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import importlib.util
 import os
+import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +30,7 @@ sys.path[:0] = [str(_ROOT / name) for name in ("WeakSegment", "NIRSTReconstructi
 
 import numpy as np  # noqa: E402 - after the number of threads and the path
 from nirst.disc_solution import line_source_rim_fluence  # noqa: E402
+from NIRSTReconstructionLib.dataset import DatasetSettings, generate_dataset  # noqa: E402
 from NIRSTReconstructionLib.forward import ForwardModel  # noqa: E402
 from NIRSTReconstructionLib.meshing import disc_mesh  # noqa: E402
 from NIRSTReconstructionLib.optodes import place_optodes, ring_optodes  # noqa: E402
@@ -184,15 +190,57 @@ def peer_times(repeats: int) -> dict[str, float]:
     return times
 
 
+def generation(count: int) -> list[tuple[str, str, float]]:
+    """Return wall and CPU seconds and peak memory of one data set of 9 wavelengths x 16 sources."""
+    name = f"data set of {count} phantoms"
+    with tempfile.TemporaryDirectory() as folder:
+        wall, cpu = time.perf_counter(), time.process_time()
+        generate_dataset(Path(folder) / "set", DatasetSettings(count=count, seed=1))
+        size = sum(path.stat().st_size for path in (Path(folder) / "set").iterdir())
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
+    return [
+        (f"{name}: CPU, mesh and files included", "s", cpu),
+        (f"{name}: wall (load of the machine {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores)", "s", wall),
+        (f"{name}: peak memory of the process", "GiB", peak),
+        (f"{name}: files", "GiB", size / 2**30),
+    ]
+
+
+def write(rows: list[tuple[str, str, float]], path: Path) -> None:
+    """Write rows of what, unit and value as CSV; older rows of another kind are kept."""
+    kinds = {what.split(":")[0].split(",")[0] for what, _, _ in rows}
+    kept = []
+    if path.exists():
+        old = list(csv.reader(line for line in path.read_text(encoding="utf-8").splitlines() if line[0] != "#"))
+        kept = [row for row in old[1:] if row[0].split(":")[0].split(",")[0] not in kinds]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        file.write("# python Testing/benchmarks/nirst_forward.py [--generate 20000] --output nirst_forward.csv\n")
+        writer = csv.writer(file)
+        writer.writerow(["what", "unit", "value"])
+        writer.writerows([*kept, *((what, unit, f"{value:.4g}") for what, unit, value in rows)])
+
+
 def main() -> None:
-    """Print both tables."""
+    """Print and write errors and times, or those of a data set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7, help="default: %(default)s")
+    parser.add_argument("--generate", type=int, metavar="N", help="time a data set of N phantoms instead")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="CSV")
     options = parser.parse_args()
+    if options.generate:
+        rows = generation(options.generate)
+        print(*rows, sep="\n")
+        if options.output:
+            write(rows, options.output)
+        return
+    rows = []
     print("rms error in percent against the Bessel series (82 mm disc, HbO 12, Hb 6 uM, water 30 %; then +25 to 30 %)")
     for layout in LAYOUTS:
         model = make_model(layout)
-        figures = ", ".join(f"{name} {value:.2f}" for name, value in errors(model).items())
+        found = errors(model)
+        rows += [(f"error of {layout}, {len(model.mesh.nodes)} nodes: {n}", "%", value) for n, value in found.items()]
+        figures = ", ".join(f"{name} {value:.2f}" for name, value in found.items())
         print(f"  {layout}, {len(model.mesh.nodes)} nodes: {figures}")
     times = our_times(options.repeats)
     if importlib.util.find_spec("redbirdpy") is not None:
@@ -203,6 +251,9 @@ def main() -> None:
     print("CPU ms per phantom (ratio to the fastest)")
     for name, value in times.items():
         print(f"  {value:8.2f}  x{value / fastest:5.1f}  {name}")
+    rows += [(name, "CPU ms per phantom", value) for name, value in times.items()]
+    if options.output:
+        write(rows, options.output)
 
 
 if __name__ == "__main__":

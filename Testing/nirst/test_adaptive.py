@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from NIRSTReconstructionLib.adaptive import bright_regions
+from NIRSTReconstructionLib.adaptive import bright_regions, split_elongated
 from NIRSTReconstructionLib.basis import MeshBasis, RegionBasis
 from NIRSTReconstructionLib.field import FIELD_STRENGTHS, likely_field, smooth_field
 from NIRSTReconstructionLib.meshing import circle_contour, fill_contour
-from NIRSTReconstructionLib.outlines import EllipseOutlines, ShiftedOutlines
+from NIRSTReconstructionLib.outlines import EllipseOutlines, FixedOutlines, SharpOutlines, ShiftedOutlines
 from NIRSTReconstructionLib.plane import Plane, plane_from_normal, slice_grid
 from NIRSTReconstructionLib.reconstruct import ReconstructionSettings, gray_values, reconstruct
 from NIRSTReconstructionLib.spectra import Tissue
@@ -54,6 +54,34 @@ def test_a_lesion_that_nothing_shows_but_the_light_is_found(disc, light):
     assert np.linalg.norm(center[:2] - [9, -6]) < 1.0
     radius = np.sqrt(len(i) * outlined.spacing[1] * outlined.spacing[2] / np.pi)
     assert radius == pytest.approx(8.0, rel=0.15)
+
+
+def test_two_lesions_that_first_look_like_one(disc):
+    """A long ellipse over both is split: two circles explain the light better."""
+    points = disc.model.mesh.quadrature.points
+    maps = Tissue(14.0, 7.0, 0.25).maps(len(points))
+    for center in ([-9.0, 3.0], [9.5, 3.0]):
+        inside = np.hypot(*(points - center).T) < 6
+        maps[:, inside] = Tissue(25.0, 11.0, 0.40).values()[:, None]
+    result = run(disc, disc.model.measure(maps, at_quadrature=True))
+    assert "with 2 more found in the light" in result.remarks[-1]
+    there = result.maps_at(np.array([[-9.0, 3.0], [9.5, 3.0], [0.0, 3.0], [0.0, -18.0]]))[:3]
+    np.testing.assert_allclose(there[:, :2] / there[:, 3:], TRUE_RATIO[:, None] * np.ones(2), rtol=0.2)
+    np.testing.assert_allclose(there[:, 2], there[:, 3], rtol=0.01)
+
+
+def test_splitting_keeps_the_area_and_the_values():
+    grid = slice_grid(AXIAL, np.array([[-30.0, -30.0], [30.0, 30.0]]), 1.0)
+    known = FixedOutlines(RegionBasis(grid.volume(np.zeros(grid.shape, np.int16), "none"), AXIAL, grid.points_mm))
+    long = EllipseOutlines(known, np.array([[0.0, 0, 2.0, 0.1, 0.0], [5.0, 2.0, 2.2, 0.0, 0.6]]))
+    halves, values = split_elongated(long, np.array([[1.0, 1.5, 2.0]]))
+    np.testing.assert_array_equal(values, [[1.0, 1.5, 2.0, 2.0]])
+    np.testing.assert_array_equal(halves.shapes[0], long.shapes[0])
+    np.testing.assert_allclose(halves.shapes[1:, :2].mean(axis=0), [5.0, 2.0])
+    np.testing.assert_allclose(np.diff(halves.shapes[1:, :2], axis=0)[0], np.exp(2.8) / np.sqrt(2))  # along y = x
+    assert np.exp(2 * halves.shapes[1:, 2]).sum() == pytest.approx(np.exp(2 * 2.2))
+    assert split_elongated(halves, values) is None
+    assert split_elongated(known, values[:, :1]) is None
 
 
 def test_a_segmentation_beside_the_lesion_is_moved_to_it(disc, light):
@@ -110,6 +138,9 @@ def test_shares_add_up_wherever_the_outlines_are(disc):
     grid = slice_grid(AXIAL, disc.contour.samples[1], 0.7)
     shifted = ShiftedOutlines(regions, grid, np.array([3.0, 1.0]))
     ellipses = EllipseOutlines(shifted, np.array([[0.0, 0, 2, 0.2, -0.1], [4.0, 0, 1.5, 0, 0]]))
+    sharp = SharpOutlines(ellipses).at(points).toarray()
+    assert set(np.unique(sharp)) == {0.0, 1.0}
+    np.testing.assert_array_equal(sharp.argmax(axis=1), ellipses.at(points).toarray().argmax(axis=1))
     for outlines in (shifted, ellipses):
         shares = outlines.at(points).toarray()
         assert shares.min() >= -1e-12

@@ -25,6 +25,8 @@ def case(disc, tmp_path_factory):
     (folder / "planar.csv").write_text("\n".join(["kind,number,x,y", *lines]) + "\n")
     positions = PLANE.to_ras(disc.fibers.sources[:, :2])
     write_points(LabeledPoints([f"F{n + 1}" for n in range(16)], positions), folder / "fibers.mrk.json")
+    mirrored = LabeledPoints([f"F{n + 1}" for n in range(16)], positions * [-1, -1, 1])
+    write_points(mirrored, folder / "lps.mrk.json")
     mri, lesion = disc.image(PLANE)
     write_volume(mri, folder / "mri.nrrd")
     write_volume(lesion, folder / "lesion.nrrd")
@@ -83,6 +85,16 @@ def test_fibers_in_the_mri_find_their_plane_themselves(case, tmp_path, capsys):
         "--json", optodes="fibers.mrk.json",
     ) == 0  # fmt: skip
     assert json.loads(capsys.readouterr().out)["hbt_lesion_to_background"] == pytest.approx(36 / 21, rel=0.08)
+    readout = json.loads((tmp_path / "result.json").read_text())["readout"]
+    assert [reading["quantity"] for reading in readout] == ["hbt", "sto2", "water", "toi"]
+    assert all(reading["low"] < reading["ratio"] < reading["high"] for reading in readout)
+
+
+def test_fibers_in_the_other_frame_are_recognized(case, tmp_path, capsys):
+    assert run(case, tmp_path / "out", "--mri", case / "mri.nrrd", optodes="lps.mrk.json") == 2
+    assert "lie in 'mri.nrrd': give --optodes-frame lps." in capsys.readouterr().err
+    assert run(case, tmp_path / "out", "--mri", case / "mri.nrrd", "--optodes-frame", "lps") == 2
+    assert "two coordinates" in capsys.readouterr().err
 
 
 def test_nirfast_files(shared_data, tmp_path, capsys):

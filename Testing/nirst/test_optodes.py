@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from BreastBiomarkersLib.errors import InputError
@@ -34,7 +36,7 @@ def test_layout_id_tells_layouts_apart():
     ring = ring_optodes()
     assert ring.layout_id == ring_optodes().layout_id
     assert ring.layout_id != ring_optodes(41.5).layout_id
-    assert ring.layout_id != ring.with_channels(np.arange(240) != 7).layout_id
+    assert ring.layout_id != replace(ring, channels=np.delete(ring.channels, 7, axis=0)).layout_id
 
 
 def test_fibers_off_the_contour_or_in_a_wrong_unit_are_named():

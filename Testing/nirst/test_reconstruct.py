@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from BreastBiomarkersLib.errors import InputError
 from NIRSTReconstructionLib.fibers import Fibers
+from NIRSTReconstructionLib.forward import ForwardModel
 from NIRSTReconstructionLib.meshing import circle_contour
 from NIRSTReconstructionLib.nirfast import read_excoef, read_nirfast_fibers, read_paa
 from NIRSTReconstructionLib.plane import Plane, plane_from_normal
@@ -12,7 +13,7 @@ from NIRSTReconstructionLib.reconstruct import ReconstructionSettings, contour_t
 from NIRSTReconstructionLib.spectra import Tissue, load_spectra
 
 AXIAL = Plane(np.eye(4))
-BACKGROUND = Tissue(14.0, 7.0, 0.25)
+BACKGROUND, LESION = Tissue(14.0, 7.0, 0.25), Tissue(25.0, 11.0, 0.40)  # of the fixture `disc`
 QUICK = {"element_size_mm": 4.0, "basis_nodes": 200}
 
 
@@ -40,7 +41,15 @@ def images(disc):
 
 
 @pytest.mark.parametrize(
-    "method, nearness", [("tikhonov", 0.5), ("dri", 0.25), ("soft-prior", 0.25), ("hard-prior", 0.1)]
+    "method, nearness",
+    [
+        ("tikhonov", 0.5),
+        ("dri", 0.25),
+        ("soft-prior", 0.25),
+        ("hard-prior", 0.1),
+        ("regions-field", 0.1),
+        ("linear", 0.6),
+    ],
 )
 def test_lesion_contrast_with_unknown_gains(disc, light, images, method, nearness):
     """Data of another mesh, 1 % noise, 30 % gains: contrast within a share of the truth that falls with the prior."""
@@ -54,13 +63,17 @@ def test_lesion_contrast_with_unknown_gains(disc, light, images, method, nearnes
         disc.contour,
         disc.spectra,
         ReconstructionSettings(method=method, **QUICK),
-        images=[mri] if method == "dri" else (),
+        images=[mri] if method in ("dri", "regions-field", "linear") else (),
         regions=lesion if "prior" in method else None,
     )
     error = np.abs(inclusion(disc, result) - TRUE_RATIO) / (TRUE_RATIO - 1)
     assert (error < nearness).all(), error
     assert result.gains == "fibers"
     assert result.converged
+    if method == "linear":  # one step does not reach the noise
+        assert np.sqrt(np.mean(result.chi**2)) < 4
+        assert "1 step" in result.reason
+        return
     assert 0.8 < np.sqrt(np.mean(result.chi**2)) < 1.25
     np.testing.assert_allclose(result.residual_rms, 0.01, rtol=0.35)
 
@@ -113,6 +126,31 @@ def test_phantom_calibration_removes_gains(disc, light, images):
     assert result.gains == "global"
     assert "Calibrated on 'disc'" in " ".join(result.remarks)
     np.testing.assert_allclose(inclusion(disc, result), TRUE_RATIO, rtol=0.04)
+
+
+def test_phantom_of_known_absorption_brings_light_in_3d_to_the_plane(disc, images):
+    """Point sources: with a fitted phantom the absorption is far too high, with a known one the maps are right."""
+    model = disc.model
+    points = model.mesh.quadrature.points
+    in_3d = ForwardModel(model.mesh, model.optodes, disc.spectra, source_model="point")
+    inside = disc.labels_at(points)
+    tissue = np.where(inside[None] == 1, LESION.values()[:, None], BACKGROUND.values()[:, None])
+    measured = disc.measurements(in_3d.measure(tissue, at_quadrature=True))
+    reference = disc.measurements(in_3d.measure(BACKGROUND.maps(len(points)), at_quadrature=True), 0.003, seed=6)
+    known = tuple(disc.spectra.mua(BACKGROUND.maps(1))[:, 0].tolist())
+    results = []
+    for mua in (None, known):
+        settings = ReconstructionSettings(method="hard-prior", reference_mua=mua, **QUICK)
+        arguments = (disc.fibers, disc.contour, disc.spectra, settings)
+        results.append(reconstruct(measured, *arguments, reference=reference, regions=images[1]))
+    fitted, right = results
+    assert fitted.bulk.tissue.hbo > 1.3 * right.bulk.tissue.hbo
+    np.testing.assert_allclose(inclusion(disc, right), TRUE_RATIO, rtol=0.08)
+    background = right.maps_at(np.array([[-15.0, 5.0]]))[:3, 0]
+    np.testing.assert_allclose(background, BACKGROUND.values()[:3], rtol=0.05)
+    with pytest.raises(InputError, match="2 values of the phantom's absorption"):
+        settings = ReconstructionSettings(method="hard-prior", reference_mua=known[:2], **QUICK)
+        reconstruct(measured, disc.fibers, disc.contour, disc.spectra, settings, reference=reference, regions=images[1])
 
 
 def test_result_does_not_depend_on_where_the_plane_lies(disc, light, images):
@@ -202,6 +240,13 @@ def test_summary_says_what_was_done_and_is_json(disc, light):
             },
             "no contrast",
         ),
+        (
+            lambda d: {
+                "settings": ReconstructionSettings(method="adaptive"),
+                "images": [(lambda m: m.with_array(np.nan * m.array))(d.image(AXIAL)[0])],
+            },
+            "covers only 0% of the body",
+        ),
     ],
     ids=[
         "no MRI",
@@ -212,6 +257,7 @@ def test_summary_says_what_was_done_and_is_json(disc, light):
         "mask elsewhere",
         "no lesion",
         "flat MRI",
+        "MRI of NaN",
     ],
 )
 def test_inputs_that_do_not_fit_together(disc, light, change, says):
@@ -228,6 +274,7 @@ def test_inputs_that_do_not_fit_together(disc, light, change, says):
         ({"gains": "some"}, "Unknown gain treatment"),
         ({"prior_sd": 0.0}, "prior standard deviation"),
         ({"basis_nodes": 5}, "5 nodes"),
+        ({"reference_mua": (0.05, 0.5)}, "1/mm, not 1/cm"),
     ],
 )
 def test_settings_are_checked(values, says):
