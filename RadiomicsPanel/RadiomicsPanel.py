@@ -413,6 +413,12 @@ class RadiomicsPanelLogic(ScriptedLoadableModuleLogic):
 
         return edits_to_text(base, settings)
 
+    def changePublished(self, parameters, name, value):
+        """Return parameters of pyradiomics with one of them changed."""
+        from RadiomicsPanelLib.inslicer.edited_settings import change_published
+
+        return change_published(parameters, name, value)
+
     def describeEdits(self, base, edits):
         """Return what was changed in settings, in words."""
         from RadiomicsPanelLib.inslicer.edited_settings import describe_edits

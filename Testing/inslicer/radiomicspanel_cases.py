@@ -419,6 +419,26 @@ def case_a_study_made_with_pyradiomics_is_reproduced():
     wait(widget)
     assert widget.ui.staleLabel.text == "Up to date."
     assert "another preset" in refusal(widget.settings)
+    rows = [widget.ui.publishedTable.item(n, 0).text() for n in range(widget.ui.publishedTable.rowCount)]
+    for name, text in (
+        ("binWidth", "10"),
+        ("resampledPixelSpacing", "[2, 2, 2]"),
+        ("binWidth", "-1"),
+        ("force2D", "9"),
+    ):
+        widget.ui.publishedTable.item(rows.index(name), 1).setText(text)
+    chosen = widget.anySettings().settings
+    assert (chosen.bin_width, chosen.spacing_ijk_mm, chosen.force_2d) == (10.0, (2.0, 2.0, 2.0), False)
+    assert "binWidth 10" in widget.ui.editedLabel.text
+    wait(widget)
+    assert widget.ui.staleLabel.text == "Stale: the settings were changed. Press Apply."
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "parameters.yaml")
+        widget.ui.settingsPathLineEdit.currentPath = path
+        widget.ui.saveSettingsButton.click()
+        wanted = widget.anySettings()
+        widget.parameters.preset = type(widget.parameters.preset).FROM_FILE
+        assert widget.anySettings() == wanted
     widget.exit()
 
 

@@ -15,6 +15,7 @@ from slicer.i18n import tr as _
 from RadiomicsPanelLib.catalog import FAMILIES
 from RadiomicsPanelLib.feature import Category, Family, Feature
 from RadiomicsPanelLib.filters import KINDS, Filter, filter_from_dict, filter_to_dict, wavelet_bands
+from RadiomicsPanelLib.inslicer.edited_settings import json_or_text
 from RadiomicsPanelLib.inslicer.page import Page
 
 CATEGORIES: dict[Category, str] = {
@@ -169,7 +170,7 @@ class FeaturesPage(Page):
         filters = list(self._filters() or ())
         name, text = table.item(n, 0).data(qt.Qt.UserRole), table.item(n, 1).text()
         with showing_errors(_("The filter was not changed.")):
-            filters[row] = filter_from_dict(filter_to_dict(filters[row]) | {name: _value(text)})
+            filters[row] = filter_from_dict(filter_to_dict(filters[row]) | {name: json_or_text(text)})
             self._change(tuple(filters))
         self._show_numbers()
 
@@ -210,10 +211,3 @@ def describe_feature(feature: Feature) -> str:
     if feature.duplicate_of:
         lines.append(_("Equals {other} by algebra, up to a factor.").format(other=feature.duplicate_of))
     return "\n".join(lines)
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,7 @@ from BreastBiomarkersLib.progress import Progress
 from slicer.i18n import tr as _
 
 from RadiomicsPanelLib.feature import AGGREGATIONS
-from RadiomicsPanelLib.inslicer.edited_settings import edited_names
+from RadiomicsPanelLib.inslicer.edited_settings import edited_names, json_or_text, settings_record
 from RadiomicsPanelLib.inslicer.page import Page
 from RadiomicsPanelLib.inslicer.picture import draw_histogram
 from RadiomicsPanelLib.inslicer.sources import image_version, mask_version
@@ -59,6 +60,23 @@ REASONS = {
     "filter_bin_count": _("Gray levels of a filtered image: its values have no unit to choose a bin width in."),
 }
 """Why there is each setting; shown with the preset's value and reason."""
+
+
+PUBLISHED: dict[str, tuple[Any, str]] = {
+    "binWidth": (25.0, _("Bin width in the image's unit, counted from a multiple of it below the segment's minimum.")),
+    "binCount": (None, _("Number of bins instead of a width; null for the width.")),
+    "resampledPixelSpacing": (None, _("Voxel size in mm along I, J, K, such as [1, 1, 1]; null keeps the source's.")),
+    "normalize": (False, _("Scale the whole image to mean 0 and standard deviation normalizeScale first.")),
+    "normalizeScale": (1.0, _("Standard deviation after normalizing.")),
+    "resegmentRange": (None, _("Lower and upper limit of the intensities, such as [-3, 3]; null keeps all.")),
+    "resegmentMode": ("absolute", _("What the limits are: absolute, relative to the maximum, or sigma.")),
+    "weightingNorm": (None, _("no_weighting merges the matrices of all directions; null averages their features.")),
+    "force2D": (False, _("Look for neighbors inside slices only.")),
+    "voxelArrayShift": (0.0, _("Added to intensities before squaring, in the energy features.")),
+    "padDistance": (5, _("Resampled voxels kept around the segment.")),
+    "imageType": ({}, _('Image types and their settings, such as {"Original": {}, "LoG": {"sigma": [2.0]}}.')),
+}
+"""Settings of pyradiomics that change values: its default, and what it is for."""
 
 
 class _Editor(NamedTuple):
@@ -111,6 +129,10 @@ class PreparationPage(Page):
             lambda s: setattr(ui.unitLineEdit, "text", s.intensity_unit),
             lambda s: ui.unitLineEdit.text.strip() or "a.u.",
         )
+        ui.publishedTable.setHorizontalHeaderLabels([_("Setting of pyradiomics"), _("Value")])
+        ui.publishedTable.verticalHeader().hide()
+        ui.publishedTable.setRowCount(len(PUBLISHED))
+        ui.publishedTable.connect("cellChanged(int,int)", self._on_published_edited)
         ui.saveSettingsButton.connect("clicked()", self._on_save)
         ui.previewTable.setHorizontalHeaderLabels(
             [_("Segment"), _("Before [ml]"), _("After [ml]"), _("Voxels"), _("Levels"), _("Voxels/level")]
@@ -140,9 +162,11 @@ class PreparationPage(Page):
             return
         own = hasattr(settings, "discretization")
         self.ui.editorsWidget.setVisible(own)
-        self.ui.publishedLabel.setVisible(not own)
+        self.ui.publishedTable.setVisible(not own)
         if own:
             self._show(settings)
+        else:
+            self._show_published(settings)
         self._preview(settings)
 
     # Editors
@@ -162,6 +186,29 @@ class PreparationPage(Page):
         ui.binCountSpinBox.setVisible(settings.discretization == "bin_count")
         ui.ivhWidthSpinBox.setVisible(settings.ivh_discretization == "bin_width")
         ui.ivhCountSpinBox.setVisible(settings.ivh_discretization == "bin_count")
+
+    def _show_published(self, parameters: Any) -> None:
+        table, record = self.ui.publishedTable, settings_record(parameters)
+        given = record["setting"] | {"imageType": record["imageType"]}
+        was_blocked = table.blockSignals(True)
+        for row, (name, (default, reason)) in enumerate(PUBLISHED.items()):
+            label = qt.QTableWidgetItem(name)
+            label.setFlags(qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled)
+            value = given.get(name, default)
+            item = qt.QTableWidgetItem(value if isinstance(value, str) else json.dumps(value))
+            for column, cell in enumerate((label, item)):
+                cell.setToolTip(f"{reason}\n\n{_('Default')}: {json.dumps(default)}")
+                table.setItem(row, column, cell)
+        table.resizeColumnToContents(0)
+        table.blockSignals(was_blocked)
+
+    def _on_published_edited(self, row: int, column: int) -> None:
+        """Make parameters with the changed value; what is not possible is said and not taken."""
+        name, parameters = list(PUBLISHED)[row], self.panel.anySettings()
+        with showing_errors(_("The setting was not changed.")):
+            value = json_or_text(self.ui.publishedTable.item(row, column).text())
+            self.panel.edit(self.logic.changePublished(parameters, name, value))
+        self._show_published(self.panel.anySettings())
 
     def _add(
         self,

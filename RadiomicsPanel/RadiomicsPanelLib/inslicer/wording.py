@@ -18,7 +18,7 @@ def describe_settings(settings: AnySettings) -> str:
         grid = "source voxels" if s.spacing_ijk_mm is None else " x ".join(f"{mm:g}" for mm in s.spacing_ijk_mm) + " mm"
         return _(
             "Voxels: {grid}. {bins}. Image types: {kinds}. Values and names are those of pyradiomics, to reproduce a "
-            "published study; they are not IBSI's. Choose its parameter file (.yaml) with the preset From a file."
+            "published study; they are not IBSI's."
         ).format(grid=grid, bins=bins.capitalize(), kinds=", ".join(settings.image_types))
     grid = _("source voxels")
     if settings.spacing_kji_mm is not None:
