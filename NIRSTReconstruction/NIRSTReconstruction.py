@@ -137,6 +137,8 @@ class Method(Enum):
     HARD_PRIOR = "hard-prior"
     SOFT_PRIOR = "soft-prior"
     DRI = "dri"
+    REGIONS_FIELD = "regions-field"
+    LINEAR = "linear"
     TIKHONOV = "tikhonov"
     HYBRID = "hybrid"
     ZNET = "znet"
@@ -147,6 +149,8 @@ class Method(Enum):
             Method.HARD_PRIOR: _("Hard prior: one value in the lesion, one around it"),
             Method.SOFT_PRIOR: _("Soft prior: guided by the lesion segment"),
             Method.DRI: _("DRI: guided by the MRI"),
+            Method.REGIONS_FIELD: _("Regions and field: one value per region and a smooth field"),
+            Method.LINEAR: _("Linear: one step, not guided, fastest"),
             Method.TIKHONOV: _("Tikhonov: not guided"),
             Method.HYBRID: _("Hybrid network: any fibers and outline"),
             Method.ZNET: _("Z-Net: the ring of 16 fibers it learned"),
@@ -427,10 +431,14 @@ class NIRSTReconstructionWidget(ModulePanel):
             return
         self.dropFolder()
         self._folder = tempfile.mkdtemp(prefix="nirst-")
-        self._assessing = trust
-        done = partial(self.onFinished, run, assess and not trust, step)
         arguments = run.write(os.path.join(self._folder, "run"), trust)
-        self.job.start("NIRSTReconstructionLib", arguments, done, stopped=self.onStopped)
+        done = partial(self.onFinished, run, assess and not trust, step)
+        self._assessing = trust
+        try:
+            self.job.start("NIRSTReconstructionLib", arguments, done, stopped=self.onStopped)
+        except InputError:
+            self.onStopped("")
+            raise
 
     def onFinished(self, run, assess, step, figures):
         self._assessing = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import logging
 import tempfile
@@ -526,10 +527,12 @@ def case_trust_is_assessed_after_the_images():
     page = Path(tempfile.mkdtemp(prefix="nirst-report-")) / "light.html"
     assert not widget.ui.reportButton.enabled
     widget.ui.reportPathLineEdit.currentPath = str(page)
-    widget.ui.reportButton.click()
-    text = page.read_text(encoding="utf-8")
-    assert all(check["name"] in text for check in trust["checks"])
-    assert "no diagnosis" in text
+    assert widget.ui.reportButton.enabled
+    if can_report():
+        widget.ui.reportButton.click()
+        text = page.read_text(encoding="utf-8")
+        assert all(check["name"] in text for check in trust["checks"])
+        assert "no diagnosis" in text
     assert widget.ui.undoButton.enabled
     widget.ui.undoButton.click()
     assert not results(widget), "images and trust are one step"
@@ -871,13 +874,22 @@ def case_second_image_guides():
     assert "same exam" in said
 
 
+def can_report():
+    """Tell whether the packages are there that Slicer asks for before it writes a report; tests install nothing."""
+    return all(importlib.util.find_spec(name) for name in ("matplotlib", "jinja2"))
+
+
 def case_report_shows_every_plane():
     exam = make_exam()
     nirst = logic()
     planes = [nirst.planeFromLesion(*exam.lesion, exam.volume), nirst.planeFromLesion(*exam.lesion, exam.volume)]
     ring = nirst.placeRing(planes[0], exam.volume, FIBERS)
     folder = Path(tempfile.mkdtemp(prefix="nirst-report-"))
-    assert "no results" in refusal(lambda: nirst.exportReport(folder / "light.html", exam.volume))
+    said = refusal(lambda: nirst.exportReport(folder / "light.html", exam.volume))
+    if not can_report():
+        assert "needs" in said
+        return
+    assert "no results" in said
     reconstruct(exam, planes[0], ring, update=True)
     light = nirst.simulate(exam.volume, planes[1], ring, *exam.lesion, seed=1, wavelengths=(735.0, 826.0, 903.0))
     nirst.reconstruct(exam.volume, planes[1], ring, light, None, "hard-prior", *exam.lesion, update=True, **COARSE)

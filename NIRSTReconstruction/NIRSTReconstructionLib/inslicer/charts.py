@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import qt
-import slicer
 
 BLUE, RED, GRAY, ORANGE = "#3b75af", "#d1495b", "#9aa3ab", "#d99a00"
 LIGHTS = {"green": "#2e9d4f", "yellow": "#e0b000", "red": "#c8323c"}
@@ -108,7 +107,7 @@ class _Canvas:
 
     def __init__(self, title: str, xlabel: str, ylabel: str, size: tuple[int, int]) -> None:
         self.width, self.height = size
-        palette = slicer.app.palette()
+        palette = qt.QLabel().palette
         self._text = palette.color(qt.QPalette.WindowText)
         self.picture = qt.QPixmap(self.width, self.height)
         self.picture.fill(palette.color(qt.QPalette.Base))
