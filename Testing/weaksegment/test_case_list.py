@@ -9,6 +9,8 @@ from BreastBiomarkersLib.points import LabeledPoints, read_points, write_points
 from BreastBiomarkersLib.volume import Volume, write_volume
 from weaksegment.simple_cases import write_case, write_table
 from WeakSegmentLib.case_list import (
+    ListedCase,
+    PointsChecker,
     find_cases,
     merge_cases,
     read_case_list,
@@ -49,6 +51,20 @@ def test_states_of_the_points(cohort):
     assert "cannot be read" in cases[0].points_state().reason
     cases[0].image.unlink()
     assert "does not exist" in cases[0].points_state().reason
+
+
+def test_states_are_looked_up_again_only_after_a_change(cohort, monkeypatch):
+    cases, checker, asked = read_case_list(cohort), PointsChecker(), []
+    real = ListedCase.points_state
+    monkeypatch.setattr(ListedCase, "points_state", lambda case: asked.append(case.name) or real(case))
+    first = checker.states(cases)
+    assert checker.states(read_case_list(cohort)) == first
+    assert asked == ["case0", "case1", "case2"]
+    write_points(read_points(cases[0].points), cases[1].points)
+    cases[2].image.unlink()
+    assert [state.state for state in checker.states(cases)] == ["done", checker.states(cases)[1].state, "check"]
+    assert asked[3:] == ["case1", "case2"]
+    assert "does not exist" in checker.states(cases)[2].reason
 
 
 def test_state_is_told_from_the_header_of_an_oblique_image(tmp_path):

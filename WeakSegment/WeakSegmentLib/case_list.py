@@ -79,6 +79,34 @@ class ListedCase:
         return PointsState(DONE)
 
 
+class PointsChecker:
+    """Tells the states of many cases; looks again only at those of which a file changed."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[ListedCase, list[tuple[int, int] | None], PointsState]] = {}
+
+    def states(self, cases: Sequence[ListedCase]) -> list[PointsState]:
+        """Return the state of each case, see `ListedCase.points_state`."""
+        return [self._state(case) for case in cases]
+
+    def _state(self, case: ListedCase) -> PointsState:
+        stamps = [_stamp(path) for path in (case.image, case.points, case.pre, case.mask)]
+        known = self._known.get(case.name)
+        if known is not None and known[:2] == (case, stamps):
+            return known[2]
+        state = case.points_state()
+        self._known[case.name] = (case, stamps, state)
+        return state
+
+
+def _stamp(path: Path | None) -> tuple[int, int] | None:
+    try:
+        status = None if path is None else path.stat()
+    except OSError:
+        return None
+    return None if status is None else (status.st_mtime_ns, status.st_size)
+
+
 def read_case_list(path: str | Path) -> list[ListedCase]:
     """Return the cases of a table; points that are not there yet get a place beside it.
 

@@ -47,6 +47,7 @@ class CohortPage:
         self._select, self._selected = select, selected
         self.cases: list[case_list.ListedCase] = []
         self._states: list[case_list.PointsState] = []
+        self._checker = case_list.PointsChecker()
         self.open_case: OpenCase | None = None
         self._drawn: tuple[Any, ...] | None = None
         self.training = PanelJob(ui.trainButton, ui.trainProgressBar, self._on_job)
@@ -63,6 +64,7 @@ class CohortPage:
             line.setCurrentPath(str(qt.QSettings().value(SETTINGS_KEY + name) or ""))
             line.connect("currentPathChanged(QString)", self._on_path)
             line.connect("validInputChanged(bool)", self._on_path)
+        self._known_paths = {name: line.currentPath for name, line in self._paths.items()}
         for button, react in (
             (ui.addFolderButton, self.add_folder),
             (ui.addSceneButton, self.add_from_scene),
@@ -84,6 +86,8 @@ class CohortPage:
         self._timer.setInterval(CURVES_EVERY_MS)
         self._timer.connect("timeout()", self._show_curves)
         self.read_table()
+        self._show_review()
+        self._show_curves()
 
     # The life of the page
 
@@ -135,7 +139,6 @@ class CohortPage:
             with showing_errors(_("The table of cases was not read.")):
                 self.cases = case_list.read_case_list(path)
         self._show_cases()
-        self._show_review()
 
     def add_folder(self) -> None:
         """Add the images of a folder; the table is made in it if none is chosen."""
@@ -259,10 +262,18 @@ class CohortPage:
         return ["--method", method, "--preset", preset, *more]
 
     def _on_path(self, _change: Any) -> None:
-        for name, line in self._paths.items():
-            qt.QSettings().setValue(SETTINGS_KEY + name, line.currentPath)
-        self.read_table()
-        self._show_curves()
+        now = {name: line.currentPath for name, line in self._paths.items()}
+        changed = {name for name in PATHS if now[name] != self._known_paths[name]}
+        self._known_paths = now
+        for name in changed:
+            qt.QSettings().setValue(SETTINGS_KEY + name, now[name])
+        if "table" in changed:
+            self.read_table()
+        if "masks" in changed:
+            self._show_review()
+        if "training" in changed:
+            self._show_curves()
+        self.update()
 
     def _path(self, name: str) -> Path | None:
         text = self._paths[name].currentPath.strip()
@@ -328,7 +339,7 @@ class CohortPage:
         }[state]
 
     def _show_cases(self) -> None:
-        self._states = [case.points_state() for case in self.cases]
+        self._states = self._checker.states(self.cases)
         table = self.ui.casesTable
         was_blocked = table.blockSignals(True)
         table.setRowCount(len(self.cases))
