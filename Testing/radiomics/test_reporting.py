@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 from BreastBiomarkersLib.errors import InputError
+from BreastBiomarkersLib.volume import write_volume
 from RadiomicsPanelLib import reporting
 from RadiomicsPanelLib.cli import main
+from RadiomicsPanelLib.cohort import extract_cohort
 from RadiomicsPanelLib.extract import extract_all, provenance
 from RadiomicsPanelLib.filters import LaplacianOfGaussian, LocalBinaryPattern
-from RadiomicsPanelLib.reporting import clear_rows, describe_methods, metrics_rows, write_report
+from RadiomicsPanelLib.reporting import clear_rows, describe_methods, metrics_rows, read_provenance, write_report
 from RadiomicsPanelLib.settings import PRESETS, Settings
 
 DATA = Path(__file__).parent / "data"
@@ -154,3 +156,15 @@ def test_a_bad_model_record(record, tmp_path):
     with pytest.raises(InputError, match="model record is incomplete"):
         write_report(record, tmp_path / "report", {"settings": {}})
     assert not (tmp_path / "report").exists()
+
+
+def test_the_record_of_a_cohort_is_read_too(lump, tmp_path):
+    case = lump(shape=(7, 9, 11))
+    write_volume(case.image, tmp_path / "image.nrrd")
+    write_volume(case.mask.with_array(case.mask.array.astype("uint8")), tmp_path / "mask.nrrd")
+    (tmp_path / "m.csv").write_text("case,image,mask\nA,image.nrrd,mask.nrrd\nB,image.nrrd,mask.nrrd\n")
+    made = extract_cohort(tmp_path / "m.csv", Settings(bin_count=16), tmp_path / "out", names=("stat",), workers=1)
+    text = describe_methods(read_provenance(made.provenance))
+    assert "2 segments of 2 images were measured" in text
+    assert "18 values were computed per region" in text
+    assert "16 bins of equal width" in text
