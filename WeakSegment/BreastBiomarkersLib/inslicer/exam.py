@@ -184,7 +184,7 @@ def run_exam(
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(light.contrast[0]._fields)
             writer.writerows(light.contrast)
-        logics.radiomics.export(features, folder / "features.csv")
+        logics.radiomics.export(features.tableNode, folder / "features.csv")
         report = _report(exam, files, segmented, scores, light, simulated, features, figures)
         write_report(report, folder / "report.html")
         result = {"figures": figures, "segmentation": segmented.result.record, "light": light.result.summary()}
