@@ -101,7 +101,7 @@ class Eyes:
             assert self.physics is not None
             step = self.physics.images(light, active, noise, looks.mri)
             return {"images": hybrid_input(step, looks.mri, body), "bulk": step.bulk}
-        if not bool(active.all()):
+        if not bool(active.all()) and self.settings.network != "mri-only":
             if self.physics is None:
                 raise InputError("Light is missing, which this network cannot see through without a physical model.")
             light = self.physics.imputed(light, active, noise)

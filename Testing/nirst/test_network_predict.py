@@ -341,11 +341,11 @@ def test_evaluation_fills_the_table_and_goes_on(networks, tmp_path, monkeypatch)
         monkeypatch.setitem(
             TEST_SETS, name, replace(TEST_SETS[name], dataset=replace(TEST_SETS[name].dataset, wavelengths_nm=NM))
         )
-    weights = [networks / name / "model.safetensors" for name in ("hybrid", "znet")]
+    weights = [networks / name / "model.safetensors" for name in ("hybrid", "znet", "mri-only")]
     given = {"sets": ["matched", "half-the-optodes"], "count": 3, "other_count": 2, "slow_count": 1, "device": "cpu"}
     note = "made by\n this test"
     first = evaluate(weights, tmp_path, tmp_path / "table.csv", methods=["guided-step"], note=note, **given)
-    assert first["rows"] == first["added"] == 2 * 3 * 3
+    assert first["rows"] == first["added"] == 2 * 4 * 3
     before = (tmp_path / "table.csv").read_bytes()
     again = evaluate(weights, tmp_path, tmp_path / "table.csv", methods=["guided-step"], note=note, **given)
     assert again["added"] == 0
@@ -357,7 +357,7 @@ def test_evaluation_fills_the_table_and_goes_on(networks, tmp_path, monkeypatch)
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
     by_method = {(row["set"], row["method"], row["chromophore"]): row for row in rows}
-    assert {key[1] for key in by_method} == {"hybrid", "znet", "guided-step", "hard-prior"}
+    assert {key[1] for key in by_method} == {"hybrid", "znet", "mri-only", "guided-step", "hard-prior"}
     physics, network = (by_method["matched", name, "water"] for name in ("guided-step", "hybrid"))
     assert float(network["mse_body_mean"]) == pytest.approx(float(physics["mse_body_mean"]), rel=0.05)
     assert float(physics["contrast_error"]) < 0.25 < float(by_method["matched", "znet", "water"]["contrast_error"])
