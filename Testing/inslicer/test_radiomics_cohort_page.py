@@ -114,6 +114,13 @@ def test_cohort_from_the_panel_and_again(panel_host, panel, tmp_path):
     arguments = panel.pages[[type(page).__name__ for page in panel.pages].index("CohortPage")].arguments()
     assert arguments[arguments.index("--output") + 1] == str(tmp_path / "out" / "perturbed")
     assert arguments.count("--perturb") == 5
+    import qt
+
+    for n in range(ui.perturbListWidget.count):
+        ui.perturbListWidget.item(n).setCheckState(qt.Qt.Unchecked)
+    assert "perturb" in ui.cohortRunButton.toolTip
+    panel.parameters.excludedFamilies = list(panel.logic.families())
+    assert "family" in ui.cohortRunButton.toolTip
 
 
 def test_cancelled_cohort_goes_on_where_it_was(panel_host, panel, tmp_path):

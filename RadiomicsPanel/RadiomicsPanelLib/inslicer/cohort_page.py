@@ -50,6 +50,7 @@ class CohortPage(Page):
         ui.schedulerLineEdit.text = qt.QSettings().value(SCHEDULER_KEY) or ""
         ui.schedulerLineEdit.connect("editingFinished()", self.on_choice)
         ui.copiesSpinBox.connect("valueChanged(int)", self.on_choice)
+        ui.perturbListWidget.connect("itemChanged(QListWidgetItem*)", self.on_choice)
         say(ui.cohortResultLabel, "")
         self.make_job(ui.cohortRunButton, ui.cohortProgressBar, self.measure)
 
@@ -59,6 +60,10 @@ class CohortPage(Page):
             return _("Choose the cases: a manifest or a folder.")
         if not self.ui.cohortFolderPathLineEdit.currentPath:
             return _("Choose an output folder.")
+        if not self._families():
+            return _("Check at least one family of features on the page Features.")
+        if self.ui.copiesSpinBox.value and not self._kinds():
+            return _("Check at least one way to perturb the segments by.")
         try:
             self.panel.settings()
         except InputError as error:
@@ -102,7 +107,7 @@ class CohortPage(Page):
         write_settings(self.panel.settings(), folder / "settings.json")
         arguments = ["cohort", "--manifest", ui.manifestPathLineEdit.currentPath, "--output", str(folder)]
         arguments += ["--settings", str(folder / "settings.json")]
-        families = [name for name in self.logic.families() if name not in self.parameters.excludedFamilies]
+        families = self._families()
         if len(families) < len(self.logic.families()):
             for family in families:
                 arguments += ["--feature", family]
@@ -112,11 +117,18 @@ class CohortPage(Page):
             arguments += ["--workers", str(ui.workersSpinBox.value)]
         if copies:
             arguments += ["--copies", str(copies)]
-            for n in range(ui.perturbListWidget.count):
-                item = ui.perturbListWidget.item(n)
-                if item.checkState() == qt.Qt.Checked:
-                    arguments += ["--perturb", item.text()]
+            for kind in self._kinds():
+                arguments += ["--perturb", kind]
         return arguments
+
+    def _families(self) -> list[str]:
+        """Return the families checked on the page Features."""
+        return [name for name in self.logic.families() if name not in self.parameters.excludedFamilies]
+
+    def _kinds(self) -> list[str]:
+        """Return the checked ways to perturb."""
+        items = [self.ui.perturbListWidget.item(n) for n in range(self.ui.perturbListWidget.count)]
+        return [item.text() for item in items if item.checkState() == qt.Qt.Checked]
 
     def on_choice(self) -> None:
         """Keep the choices of this computer."""
@@ -163,7 +175,7 @@ class CohortPage(Page):
             name = self.panel.settings().name
         except InputError as error:
             return str(error)
-        families = len(self.logic.families()) - len(self.parameters.excludedFamilies)
+        families = len(self._families())
         text = _("Settings: {name}; families: {count}; as on the other pages.").format(name=name, count=families)
         missing = packages_missing("cohort")
         if "dask" in missing or "distributed" in missing:
