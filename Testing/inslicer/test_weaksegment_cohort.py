@@ -181,6 +181,7 @@ def write_settings(folder, **more):
     return path
 
 
+@pytest.mark.timeout(900)  # three children that import torch
 def test_training_outlives_the_scene_is_cancelled_goes_on_and_predicts(slicer_host, widget, folder, cases):
     import slicer
 
