@@ -17,7 +17,7 @@ from NIRSTReconstructionLib.gauss_newton import GaussNewtonSettings, Prior, gaus
 from NIRSTReconstructionLib.spectra import MAP_NAMES, MAP_UNITS, Tissue
 
 TYPICAL_TISSUE = Tissue(hbo=15.0, hbr=7.0, water=0.30)
-"""Where the bulk fit begins: the middle of what breasts show (Shah 2004, doi 10.1117/1.1695561)."""
+"""Where the bulk fit begins: the middle of what breasts show (Shah 2004, doi 10.1117/1.1695560)."""
 
 _WEAK = Prior(np.eye(1), expected=1.0, sd=100.0)
 

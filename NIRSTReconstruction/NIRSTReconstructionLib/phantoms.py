@@ -71,7 +71,7 @@ PRESETS = {
     ),
 }
 """`paper-like` stands for the phantoms of Feng 2022, whose concentration table could not be had; `breast-wide` spans
-published breast values (Shah 2004, doi 10.1117/1.1695562). Water plus lipid stay below 95 %."""
+published breast values (Shah 2004, doi 10.1117/1.1695560). Water plus lipid stay below 95 %."""
 
 _MAX_WATER_AND_LIPID = 0.95
 
