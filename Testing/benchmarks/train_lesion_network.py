@@ -256,7 +256,7 @@ def main():
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.safetensors")
     parser.add_argument("--phantoms", type=int, default=100)
     parser.add_argument("--random", type=int, default=400)
-    parser.add_argument("--iterations", type=int, default=2500)
+    parser.add_argument("--iterations", type=int, default=1600)
     options = parser.parse_args()
     torch.set_num_threads(1)
     phantoms = options.work / "phantoms"

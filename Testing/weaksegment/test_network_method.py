@@ -1,7 +1,9 @@
 """The network method: the walker's score, changed by what a network says of the lesion's box."""
 
+import importlib.util
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from WeakSegmentLib import cli
 from WeakSegmentLib.network_method import (
     BOX_SIDE,
     KIND,
+    SHIPPED_WEIGHTS,
     SIDE,
     BoxGrid,
     log_odds,
@@ -27,6 +30,7 @@ from WeakSegmentLib.points import extreme_points_of_mask
 from WeakSegmentLib.segmentation import Click, replay, segment_by_random_walk
 from WeakSegmentLib.settings import NetworkSettings, RandomWalkSettings
 
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 LOW, HIGH = (SIDE - BOX_SIDE) // 2, (SIDE + BOX_SIDE) // 2
 
 
@@ -187,3 +191,23 @@ def test_the_segment_command_takes_a_network(lesion, weights, tmp_path, capsys):
     assert "'random-walk' has no --weights" in capsys.readouterr().err
     assert cli.main([*arguments, "--method", "network", "--weights", str(tmp_path / "image.nrrd")]) == 2
     assert "'image.nrrd' is truncated or no safetensors file" in capsys.readouterr().err
+
+
+def test_the_shipped_network_corrects_the_walker():
+    """On lesions of random shape in random tissue, drawn as its training's but with other seeds."""
+    spec = importlib.util.spec_from_file_location("train_lesion_network", BENCHMARKS / "train_lesion_network.py")
+    training = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(training)
+    rows = []
+    training.compare([(seed, lambda seed=seed: training.random_case(seed)) for seed in range(5000, 5006)], "", rows)
+    assert len(rows) >= 5
+    assert np.mean([row["network"] for row in rows]) > np.mean([row["walker"] for row in rows]) + 0.01
+
+
+def test_the_shipped_network_is_small_and_says_what_it_is():
+    assert SHIPPED_WEIGHTS.stat().st_size < 2_000_000
+    _, record = read_checkpoint(SHIPPED_WEIGHTS)
+    card = SHIPPED_WEIGHTS.with_suffix(".md").read_text()
+    assert record["kind"] == KIND
+    for figure in record["cases_kept_aside"].values():
+        assert f"{figure:.3f}" in card

@@ -125,7 +125,8 @@ class NetworkSettings:
     weights : str
         Checkpoint of a lesion network; empty for the shipped one.
     refine_iterations : int
-        Steps that adapt the network to this lesion, about 0.2 s each on a CPU core.
+        Steps that adapt the network to this lesion, about 0.2 s each on a CPU core. 10 lowered the mean Dice of nine
+        real images by 0.013.
     longest_side, exclude_non_enhancing, noise_multiple, repetitions
         Of the random walker, as in `RandomWalkSettings`.
     """
