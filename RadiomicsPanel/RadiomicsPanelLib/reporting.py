@@ -207,7 +207,7 @@ def describe_methods(record: Mapping[str, Any]) -> str:
         facts.bins,
         facts.region,
         facts.filters,
-        f"{facts.total} {facts.families}.",
+        f"{facts.total}, of the families {facts.families}.",
         facts.standardized,
         f"{BENCHMARK} ({IBSI}; {IBSI_2})." if facts.version_is_ours else "",
         "A feature that is not defined for a region was left empty with the reason; no value was imputed at this step.",
@@ -232,7 +232,7 @@ def clear_rows(record: Mapping[str, Any], model: Mapping[str, Any] | None = None
         24: (RECORD, facts.filters or "Original images only."),
         25: (RECORD, _software_statement(facts)),
         26: (RECORD, f"{_capital(facts.families)}. {facts.standardized}"),
-        27: (RECORD, facts.total.removesuffix(" of the families") + "."),
+        27: (RECORD, facts.total + "."),
         28: (RECORD, f"All parameters are those of the settings '{facts.settings.name}', stored with the table."),
         29: (PART, "Features that are not defined for a region are empty, with the reason in the column notes."),
         55: (PART, "The provenance file beside the feature table holds all settings; `--settings` reads them back."),
@@ -443,7 +443,7 @@ def _features(columns: Mapping[str, Mapping[str, Any]], filters: int) -> tuple[s
     if aggregations:
         families += "; texture matrices were " + " and ".join(_AGGREGATIONS[a] for a in aggregations)
     in_filters = " in the image itself (fewer in filtered ones: shape is not repeated)" if filters else ""
-    count = f"{len(columns)} values were computed per region{in_filters}, of the families"
+    count = f"{len(columns)} values were computed per region{in_filters}"
     ours = [column for column, about in columns.items() if not about["standardized"]]
     if not ours:
         return families, count, "All of them are standardized by IBSI."

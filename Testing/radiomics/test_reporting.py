@@ -101,9 +101,11 @@ def test_checklists_are_complete_and_leave_the_rest_to_the_authors(record):
     for rows in (clear, metrics):
         for _, _, item, answered, answer, reference in rows:
             assert bool(answer) == (answered != "for the authors"), item
+            assert not answer or (answer.endswith(".") and ",." not in answer and "  " not in answer), item
             assert "doi 10.1186/s13244-023-01" in reference
     assert {row[0] for row in clear if row[3] != "for the authors"} >= {"21", "22", "23", "24", "25", "26", "27", "28"}
     assert "32 bins" in clear[22][4]
+    assert clear[26][4] == f"{len(record['columns'])} values were computed per region."
     assert clear[7][3] == "for the authors", "ethics"
     assert sum(row[3] == "for the authors" for row in clear) == 46
     assert sum(row[3] == "for the authors" for row in metrics) == 25
