@@ -23,7 +23,7 @@ BUNDLED = {"numpy", "scipy", "SimpleITK", "packaging"}  # what Slicer ships; the
 APPLICATION = {"slicer", "qt", "ctk", "vtk"}
 TORCH_FILES = {  # networks: torch at the top; nothing else imports them at its top
     f"{SHARED}/training.py",
-    *(f"WeakSegmentLib/{name}.py" for name in ("unet", "losses", "propagation", "train", "predict")),
+    *(f"WeakSegmentLib/{name}.py" for name in ("unet", "losses", "propagation", "train", "predict", "network_method")),
     *(
         f"NIRSTReconstructionLib/{name}.py"
         for name in ("znet", "ynet", "hybrid", "one_step", "network_data", "networks", "train", "predict", "evaluate")
