@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 NETWORK_METHODS = ("hybrid", "znet")
 """Networks that are shipped; both need an MRI."""
 
+CAUTION = {
+    "znet": "The shipped Z-Net was trained briefly: it paints contrast wherever the MRI shows a lesion, whatever the "
+    "light says (weights/znet.md). Use it to compare, not to measure."
+}
+"""What a user of a shipped network has to know."""
+
 _WEIGHTS = Path(__file__).parent / "weights"
 _RING = 16
 _FLOOR = 0.03  # of the bulk: images stay positive, as those of the inversions
@@ -147,6 +153,8 @@ def network_images(
     else:
         given |= {"plane": plane, "reference": reference, **options}
         found = predict(trained, measurements, fibers, contour, model.spectra, images[0], **given)
+    if network in CAUTION:
+        found = replace(found, remarks=(*found.remarks, CAUTION[network]))
     if found.sd is not None:
         return found
     error = float(np.sqrt(np.mean([one.record["history"]["validation_mse"] for one in trained])))

@@ -15,7 +15,7 @@ from NIRSTReconstructionLib.fibers import Fibers
 from NIRSTReconstructionLib.images import contrast_table, sample_on_grid
 from NIRSTReconstructionLib.meshing import circle_contour
 from NIRSTReconstructionLib.network_data import model_of
-from NIRSTReconstructionLib.network_method import ImageBasis, shipped_networks, why_not
+from NIRSTReconstructionLib.network_method import CAUTION, ImageBasis, shipped_networks, why_not
 from NIRSTReconstructionLib.noise import NoiseModel
 from NIRSTReconstructionLib.phantoms import Inclusion, Phantom, simulate_case
 from NIRSTReconstructionLib.plane import Plane, SliceGrid
@@ -117,6 +117,7 @@ def test_znet_on_its_own_ring_turned(exam):
     matrix[:3, :3] = R
     mri = Volume(exam.case.mri.array, matrix @ exam.case.mri.ijk_to_ras, "turned")
     plain = exam.reconstruct("znet")
+    assert CAUTION["znet"] in plain.remarks
     turned = exam.reconstruct("znet", fibers=Fibers(tips, tips), images=[mri])
     points = np.random.default_rng(0).uniform(-25, 25, (200, 2))
     at_turned = points @ R[:2, :2].T
