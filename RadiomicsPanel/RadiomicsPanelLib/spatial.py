@@ -49,20 +49,21 @@ def autocorrelation(
     steps = np.ogrid[tuple(slice(0, n + 1) for n in half)]
     distances = np.sqrt(sum((n * s) ** 2 for n, s in zip(steps, spacing_kji_mm, strict=True)))
     distances[0, 0, 0] = np.inf
-    octant = fft.dctn(1 / distances, type=1).transpose(2, 0, 1)  # the kernel's spectrum is real and even
-    k, j = (np.minimum(np.arange(n), n - np.arange(n)) for n in period[:2])
+    octant = np.ascontiguousarray(fft.dctn(1 / distances, type=1).transpose(2, 0, 1))
     rows = [fft.rfft(a, period[2], axis=2) for a in (deviations, mask.astype(float), deviations**2)]
     total = products = spread = 0.0
     for first in range(0, half[2] + 1, _FREQUENCIES):
         part = slice(first, first + _FREQUENCIES)
-        weights = octant[part, k[:, None], j]
+        weights = octant[part]  # the kernel's spectrum is real and even
+        weights = np.concatenate([weights, weights[:, -2:0:-1]], axis=1)
+        weights = np.concatenate([weights, weights[:, :, -2:0:-1]], axis=2)
         weights[[0 < f < half[2] for f in range(first, first + len(weights))]] *= 2  # rfft leaves out the other half
         d, one, square = (_spectrum(r[..., part].transpose(2, 0, 1), period) for r in rows)
         weighted = weights * one
-        total += np.vdot(weighted, one).real
-        spread += np.vdot(weighted, square).real
-        products += np.vdot(weights * d, d).real
-    total, products, spread = (float(x) / np.prod(period) for x in (total, products, spread))
+        total += float(np.vdot(weighted, one).real)
+        spread += float(np.vdot(weighted, square).real)
+        products += float(np.vdot(weights * d, d).real)
+    total, products, spread = (x / float(np.prod(period)) for x in (total, products, spread))
     n = values.size
     return Autocorrelation(
         n / total * products / squares, (n - 1) / (2 * total) * (2 * spread - 2 * products) / squares
