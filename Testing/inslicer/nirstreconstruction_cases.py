@@ -113,11 +113,14 @@ def data_files():
     """Return files as an instrument would write them, for the exam and ring of `place`, and of a phantom."""
     from NIRSTReconstructionLib.measurements import write_csv_measurements
 
+    was_empty = not slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
     exam = make_exam()
     plane, ring = place(exam)
     light = logic().simulate(exam.volume, plane, ring, *exam.lesion, seed=4)
     for node in (ring, plane, exam.segmentation, exam.volume):  # the scene may hold the caller's
         slicer.mrmlScene.RemoveNode(node)
+    if was_empty:
+        slicer.mrmlScene.Clear()  # frees the names, too
     folder = Path(tempfile.mkdtemp(prefix="nirst-cases-"))
     for name in ("measurements", "reference"):
         data = getattr(light, name).at_wavelengths([661, 735, 826, 948])

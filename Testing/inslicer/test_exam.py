@@ -88,7 +88,7 @@ def test_simulated_images_say_so_wherever_they_go(demo):
         assert reader.GetMetaData("light").startswith("simulated: ")
     with zipfile.ZipFile(demo[0] / "scene.mrb") as bundle:
         images = [name for name in bundle.namelist() if "[uM]" in name or "[%]" in name]
-    assert len(images) == 5
+    assert len(images) == 10, "five images and their standard deviations"
     assert all(Path(name).name.startswith("Simulated ") for name in images)
 
 
