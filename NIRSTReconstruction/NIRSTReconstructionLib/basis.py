@@ -50,9 +50,15 @@ class MeshBasis:
     def __init__(self, mesh: TriangleMesh) -> None:
         self.mesh = mesh
         self.count = len(mesh.nodes)
+        self._asked: tuple[NDArray[np.float64], sparse.csr_array] | None = None
 
     def at(self, points_mm: NDArray[np.float64]) -> sparse.csr_array:
-        """Return the linear interpolation (n, B); rows add up to 1."""
+        """Return the linear interpolation (n, B); rows add up to 1. The last answer is kept: fits repeat it."""
+        if self._asked is None or self._asked[0] is not points_mm:
+            self._asked = points_mm, self._interpolation(points_mm)
+        return self._asked[1]
+
+    def _interpolation(self, points_mm: NDArray[np.float64]) -> sparse.csr_array:
         points = np.array(points_mm, dtype=np.float64)
         outside = self.mesh.locate(points)[0] < 0
         if outside.any():

@@ -263,14 +263,18 @@ class TriangleMesh:
             near[self._centroid_tree.query(point)[1]] = True
         return near
 
+    @cached_property
+    def _to_barycentric(self) -> NDArray[np.float64]:
+        """(M, 2, 2) from a position, less the first corner, to the last two barycentric coordinates."""
+        first, second, third = np.moveaxis(self.nodes[self.elements[:, :3]], 1, 0)
+        return np.linalg.inv(np.stack([second - first, third - first], axis=-1))
+
     def _best_candidate(
         self, points: NDArray[np.float64], candidates: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return for each point the candidate (n, k) that holds it most, and the barycentric coordinates there."""
         corners = self.nodes[self.elements[candidates]]  # (n, k, nodes, 2)
-        to_barycentric = np.linalg.inv(
-            np.stack([corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0]], axis=-1)
-        )
+        to_barycentric = self._to_barycentric[candidates]
 
         def straight(position: NDArray[np.float64]) -> NDArray[np.float64]:
             free = np.einsum("nkrx,nkx->nkr", to_barycentric, position - corners[:, :, 0])

@@ -20,7 +20,7 @@ from NIRSTReconstructionLib.basis import RegionBasis
 from NIRSTReconstructionLib.calibration import DataSpace
 from NIRSTReconstructionLib.field import Field, likely_field
 from NIRSTReconstructionLib.forward import ForwardModel
-from NIRSTReconstructionLib.gauss_newton import GaussNewtonResult
+from NIRSTReconstructionLib.gauss_newton import GaussNewtonResult, inverse_of_positive
 from NIRSTReconstructionLib.plane import SliceGrid
 from NIRSTReconstructionLib.spectra import MAP_NAMES, Tissue
 
@@ -288,7 +288,7 @@ def fit_outlines(
     progress(1.0, reason)
     x, numbers = split(z)
     T = linalg.block_diag(np.eye(R), modes) if field is not None else np.eye(R)
-    inverse = linalg.cho_solve(linalg.cho_factor(H, lower=True), np.eye(len(H)))[: P * (R + m), : P * (R + m)]
+    inverse = inverse_of_positive(H)[: P * (R + m), : P * (R + m)]
     blocks = inverse.reshape(P, R + m, P, R + m).transpose(0, 2, 1, 3)  # (P, P, R + m, R + m)
     covariance = (T @ blocks @ T.T).transpose(0, 2, 1, 3).reshape(P * len(T), P * len(T))
     result = GaussNewtonResult(x @ T.T, y, covariance, tuple(history), reason, converged)

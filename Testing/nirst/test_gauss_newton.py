@@ -5,7 +5,13 @@ from BreastBiomarkersLib.progress import Cancelled
 from NIRSTReconstructionLib.basis import MeshBasis
 from NIRSTReconstructionLib.calibration import DataSpace, data_space
 from NIRSTReconstructionLib.forward import ForwardModel
-from NIRSTReconstructionLib.gauss_newton import GaussNewtonSettings, Prior, _bounded_step, gauss_newton
+from NIRSTReconstructionLib.gauss_newton import (
+    GaussNewtonSettings,
+    Prior,
+    _bounded_step,
+    gauss_newton,
+    inverse_of_positive,
+)
 from NIRSTReconstructionLib.meshing import circle_contour, fill_contour
 from NIRSTReconstructionLib.spectra import Tissue, load_spectra
 from scipy import optimize, sparse
@@ -164,3 +170,11 @@ def test_zero_start_value_is_refused(disc, coarse_model, small_basis):
             ("hbo", "lipid"),
             None,
         )
+
+
+def test_inverse_of_a_positive_matrix():
+    A = np.random.default_rng(2).standard_normal((60, 40))
+    H = A.T @ A + np.eye(40)
+    np.testing.assert_allclose(inverse_of_positive(H), np.linalg.inv(H), rtol=1e-9, atol=1e-12)
+    with pytest.raises(np.linalg.LinAlgError, match="not positive definite"):
+        inverse_of_positive(-H)
