@@ -2,11 +2,11 @@
 
     python Testing/benchmarks/train_lesion_network.py --work FOLDER --output lesion_network.safetensors
 
-Half of the cases are breast phantoms (post-contrast image and subtraction, seeds from 2000), half are lesions of random
-shape and contrast in random tissue, bright or dark, made to differ in all that could be told from six points and an
-image. Points are moved by up to two voxels. Everything is seeded; the folder keeps phantoms and prepared cases, and an
-interrupted run prepares the rest. Every tenth case is kept for the figures in the checkpoint's record: Dice of the
-random walker and of the network on lesions it has not seen, the last time it could have helped to choose something.
+A third of the cases are breast phantoms (post-contrast image and subtraction, seeds from 2000), the others lesions of
+random shape and contrast in random tissue, bright or dark, made to differ in all that could be told from six points and
+an image. Points are moved by up to two voxels. Everything is seeded; the folder keeps phantoms and prepared cases, and
+an interrupted run prepares the rest. Every tenth case is kept aside for the figures in the checkpoint's record: Dice of
+the random walker and of the network on lesions it has not seen. They chose nothing: this was the only training.
 """
 
 from __future__ import annotations
