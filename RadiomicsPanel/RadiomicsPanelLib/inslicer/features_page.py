@@ -62,6 +62,7 @@ class FeaturesPage(Page):
         ui.removeFilterButton.connect("clicked()", self._on_remove)
         ui.filtersListWidget.connect("currentRowChanged(int)", lambda row: self._show_numbers())
         ui.filterTable.setHorizontalHeaderLabels([_("Setting"), _("Value")])
+        ui.filterTable.horizontalHeader().setStretchLastSection(True)
         ui.filterTable.connect("cellChanged(int,int)", self._on_number)
         ui.filterCountSpinBox.setKeyboardTracking(False)
         ui.filterCountSpinBox.connect("valueChanged(int)", self._on_count)

@@ -131,6 +131,7 @@ class PreparationPage(Page):
         )
         ui.publishedTable.setHorizontalHeaderLabels([_("Setting of pyradiomics"), _("Value")])
         ui.publishedTable.verticalHeader().hide()
+        ui.publishedTable.horizontalHeader().setStretchLastSection(True)
         ui.publishedTable.setRowCount(len(PUBLISHED))
         ui.publishedTable.connect("cellChanged(int,int)", self._on_published_edited)
         ui.saveSettingsButton.connect("clicked()", self._on_save)
