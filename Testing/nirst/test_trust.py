@@ -13,9 +13,11 @@ from NIRSTReconstructionLib.trust import (
     CHI_ACCEPTED,
     CHI_REFUSED,
     GREEN,
+    NOT_ASSESSED,
     RED,
     YELLOW,
     Case,
+    Check,
     assess_trust,
     chi_groups,
     lesion_readout,
@@ -222,3 +224,20 @@ def test_command_writes_the_report_and_the_uncertainty(tmp_path, capsys):
     assert written["light"] in ("green", "yellow", "red")
     assert {check["name"] for check in written["checks"]} >= {"residual", "agreement", "MRI swap", "uncertainty"}
     assert {p.name for p in out.glob("*_sd.nrrd")} == {f"{q}_sd.nrrd" for q in ("hbo", "hbr", "water", "hbt", "sto2")}
+
+
+def test_checks_made_elsewhere_count(right):
+    case, _, result = right
+    far = Check("training data", RED, "the light is unlike any the network has seen")
+    report = assess_trust(result, case, further_checks=[far])
+    assert report.light == RED
+    assert report.reason == "training data: the light is unlike any the network has seen"
+
+
+def test_swap_is_assessed_only_where_an_mri_was_used(right):
+    case, mask, result = right
+    alone = replace(case, images=(), regions=None)
+    for method, says in (("adaptive", "adaptive was given no MRI"), ("linear", "linear does not use the MRI")):
+        named = replace(result, settings=replace(result.settings, method=method))
+        (swap,) = (check for check in assess_trust(named, alone, mask).checks if check.name == "MRI swap")
+        assert (swap.light, swap.reason) == (NOT_ASSESSED, says)
