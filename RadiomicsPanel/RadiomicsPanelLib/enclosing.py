@@ -40,7 +40,9 @@ def minimum_box(hull: ConvexHull) -> NDArray[np.float64]:
         flat = points @ first[n] + 1j * (points @ second[n])  # complex numbers turn easily
         along = flat[outline[:, 0]] - flat[outline[:, 1]]
         lengths = np.abs(along)
-        turned = flat[np.unique(outline)] * np.conj(along[lengths > 1e-9] / lengths[lengths > 1e-9])[:, None]
+        corners = np.zeros(len(points), dtype=bool)
+        corners[outline] = True
+        turned = flat[corners] * np.conj(along[lengths > 1e-9] / lengths[lengths > 1e-9])[:, None]
         widths, depths = np.ptp(turned.real, axis=1), np.ptp(turned.imag, axis=1)
         smallest = int(np.argmin(widths * depths))
         if heights[n] * widths[smallest] * depths[smallest] < best:
