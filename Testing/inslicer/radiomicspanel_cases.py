@@ -360,6 +360,12 @@ def case_a_table_knows_when_it_no_longer_holds():
     segmentation.GetSegmentation().RemoveSegment(ids[0])
     wait(widget)
     assert table.GetColumnName(3) == "lesion 2", "what is left was measured again"
+    kept = column_of(table, "lesion 2")
+    segmentation.GetSegmentation().RemoveSegment(ids[1])
+    wait(widget)
+    assert widget.ui.staleLabel.text == "Not up to date: all its segments were removed"
+    assert column_of(table, "lesion 2") == kept
+    assert table.GetAttribute("RadiomicsPanel.Stale") == "the segment 'lesion 2' was removed"
     widget.exit()
 
 

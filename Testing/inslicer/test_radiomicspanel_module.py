@@ -229,7 +229,12 @@ def test_values_leave_slicer(panel_host, cases, tmp_path):
     assert {p.name for p in (tmp_path / "values report").iterdir()} == {"methods.txt", "clear.csv", "metrics.csv"}
     widget.ui.dicomButton.click()
     assert not list(tmp_path.glob("*.dcm")), "the image does not come from DICOM"
-    assert not widget.ui.compareButton.enabled or importlib.util.find_spec("radiomics")
+    if importlib.util.find_spec("radiomics") is None:
+        assert not widget.ui.compareButton.enabled
+        assert "not installed" in widget.ui.compareButton.toolTip
+        p = widget.parameters
+        compare = cases.logic().compareWithPyradiomics
+        assert "pyradiomics is not installed" in cases.refusal(lambda: compare(p.image, p.segmentation))
 
 
 def test_simple_use_shows_preset_data_and_results(panel_host, cases):

@@ -169,12 +169,10 @@ class ResultsPage(Page):
     def _question(self) -> Any:
         p, families = self.parameters, self.panel.families()
         image, segmentation = sources_of(p.table)
-        gone = (
-            [i for i in segment_names_of(p.table) if not segmentation.GetSegmentation().GetSegment(i)]
-            if segmentation
-            else []
-        )
-        ids = [i for i in segment_names_of(p.table) if i not in gone]
+        there = set() if segmentation is None else set(segmentation.GetSegmentation().GetSegmentIDs())
+        ids = [segment_id for segment_id in segment_names_of(p.table) if segment_id in there]
+        if not ids:
+            raise InputError(_("all its segments were removed"))
         cases, settings = self.logic.cases(image, segmentation, ids), self.panel.anySettings()
         write = (image, segmentation, ids, settings, p.table)
 
