@@ -13,7 +13,10 @@ from BreastBiomarkersLib import command_line
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.progress import Progress, portion
 
-LIGHT_METHODS = ("adaptive", "tikhonov", "dri", "soft-prior", "hard-prior", "hybrid", "znet")
+LIGHT_METHODS = (
+    *("adaptive", "tikhonov", "dri", "soft-prior", "hard-prior", "regions-field", "linear"),
+    *("hybrid", "znet"),
+)
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
