@@ -6,7 +6,7 @@ Discs of 82 mm with 16 fibers and 9 wavelengths, 2 % noise, 1 or 2 inclusions of
 made by an independent finer mesh, absolute (`finer-mesh`), or by point sources in 3-D and calibrated on a uniform
 phantom of known absorption, averaged to 0.5 % noise (`point-sources`); reconstruction is 2-D. Sets: `matched` (the MRI
 shows the lesions), `no-contrast` (it shows lesions that are optically background), `mri-invisible` (it does not show
-the lesions), `texture-shift` (10 % background texture, MRI displaced by 3 mm). The seed of the shipped table was not
+the lesions), `texture-shift` (10 % background texture, MRI displaced by 3 mm). The seeds of the shipped table were not
 used to choose any constant of a method.
 
 Columns: mean squared errors over the body (uM^2, uM^2, percent^2); `contrast_error`, mean over cases of
