@@ -32,7 +32,7 @@ from NIRSTReconstructionLib.gauss_newton import GaussNewtonResult, GaussNewtonSe
 from NIRSTReconstructionLib.measurements import Measurements
 from NIRSTReconstructionLib.mesh import TriangleMesh
 from NIRSTReconstructionLib.meshing import Contour, fill_contour, spline_contour
-from NIRSTReconstructionLib.network_method import NETWORK_METHODS, expand, network_images
+from NIRSTReconstructionLib.network_method import NETWORK_METHODS, ImageBasis, expand, network_images
 from NIRSTReconstructionLib.optodes import place_optodes
 from NIRSTReconstructionLib.plane import Plane, distance_to_polygon, even_polygon, sample_volume, slice_grid
 from NIRSTReconstructionLib.regularization import dri_matrix, laplacian_matrix, normalized_gray, tikhonov_matrix
@@ -540,7 +540,8 @@ def _network_result(
     basis, coefficients, covariance = expand(found, bulk, plane)
     points = model.mesh.quadrature.points
     maps = bulk.maps(len(points))
-    maps[[MAP_NAMES.index(name) for name in NETWORK_MAPS]] *= (basis.at(points) @ coefficients.T).T
+    shown = ImageBasis(basis.grid, basis.images[:3], plane)  # the rest has coefficients of 0
+    maps[[MAP_NAMES.index(name) for name in NETWORK_MAPS]] *= (shown.at(points) @ coefficients[:, :3].T).T
     predicted = np.asarray(model.measure(maps, at_quadrature=True))
     objective = float(np.nansum(np.square(space.residual(measured.log_amplitude - predicted) / space.sd)))
     chi = math.sqrt(objective / max(float(np.sum(space.freedom)), 1.0))
