@@ -2,8 +2,8 @@
 
 Only for that. Where it (doi 10.1158/0008-5472.CAN-17-0339) departs from IBSI: the resampled grid starts at the corner
 of the first voxel, the mask is resampled to the nearest neighbor, bins count from a multiple of the width below the
-minimum and are renumbered from 1, kurtosis is not excess, principal axes divide by n, energy includes a shift, and
-features of a region of one level get a fixed number.
+minimum and are renumbered from 1, kurtosis is not excess, principal axes divide by n, energy includes a shift,
+voxels without a neighbor count in NGTDM, and features of a region of one level get a fixed number.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from RadiomicsPanelLib.catalog import select_features
 from RadiomicsPanelLib.feature import NotApplicable
 from RadiomicsPanelLib.intensity import Sample
 from RadiomicsPanelLib.morphology import Shape
+from RadiomicsPanelLib.ngtdm import Ngtdm
 from RadiomicsPanelLib.roi import Case, Roi, prepare_roi
 from RadiomicsPanelLib.settings import MAX_LEVELS, Settings
 
@@ -173,6 +174,8 @@ def compute_like_pyradiomics(
     for family, features in select_features(list(entries)) if entries else ():
         aggregations = family.aggregations(roi.settings.aggregations)
         (objects,) = family.prepare(roi, aggregations).values()
+        if family.name == "ngtdm":
+            objects = [_ngtdm_with_lonely_voxels(roi, settings)]
         for feature in features:
             entry = entries[feature.key]
             values = []
@@ -183,6 +186,14 @@ def compute_like_pyradiomics(
                     values.append(entry.degenerate)
             result[entry.theirs] = float(np.mean(values)) if values else entry.degenerate
     return {f"{prefix}_{name}": result[name] for name in NAMES if name in wanted}
+
+
+def _ngtdm_with_lonely_voxels(roi: Roi, settings: PyradiomicsSettings) -> Ngtdm:
+    """Return the matrix in which a voxel without a neighbor counts as one that does not differ from its neighbors."""
+    near = roi.level_image.plane_neighborhoods if settings.force_2d else roi.level_image.neighborhoods
+    lonely = near.counts == 0
+    near = near._replace(sums=np.where(lonely, near.levels, near.sums), counts=np.where(lonely, 1, near.counts))
+    return Ngtdm(near, np.ones(len(lonely), dtype=bool))
 
 
 def _aggregation(settings: PyradiomicsSettings) -> str:

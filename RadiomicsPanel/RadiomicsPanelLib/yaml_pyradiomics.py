@@ -180,7 +180,7 @@ def extract_with_pyradiomics(case: Case, parameters: PyradiomicsParameters) -> d
     Raises
     ------
     InputError
-        If pyradiomics is not installed, or the mask lies on another grid than the image.
+        If pyradiomics is not installed or refuses the segment, or the mask lies on another grid than the image.
     """
     try:
         import radiomics
@@ -197,7 +197,10 @@ def extract_with_pyradiomics(case: Case, parameters: PyradiomicsParameters) -> d
     extractor = radiomics.featureextractor.RadiomicsFeatureExtractor(
         parameters_to_dict(replace(parameters, label=1)), additionalInfo=False
     )
-    found = extractor.execute(to_sitk(case.image), to_sitk(case.image.with_array(inside)))
+    try:
+        found = extractor.execute(to_sitk(case.image), to_sitk(case.image.with_array(inside)))
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"pyradiomics refuses {case.title}: {error}") from error
     return {name: float(value) for name, value in found.items() if not name.startswith("diagnostics")}
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from BreastBiomarkersLib.errors import InputError
+from BreastBiomarkersLib.volume import Volume
 from RadiomicsPanelLib.catalog import FEATURES
 from RadiomicsPanelLib.pyradiomics_mode import (
     COUNTERPARTS,
@@ -17,7 +18,7 @@ from RadiomicsPanelLib.pyradiomics_mode import (
     compute_like_pyradiomics,
     prepare_like_pyradiomics,
 )
-from RadiomicsPanelLib.roi import read_cases
+from RadiomicsPanelLib.roi import Case, read_cases
 
 # Where voxels touch at corners its surface is closed differently than VTK's; only the ragged brain1 mask has such.
 SURFACE = {f"original_shape_{name}" for name in ("Sphericity", "SurfaceVolumeRatio", "MeshVolume", "SurfaceArea")}
@@ -76,6 +77,27 @@ def test_where_the_preparation_differs_from_ibsi(lump):
     np.testing.assert_array_equal(roi.levels[roi.intensity_mask], np.floor((roi.intensities - origin) / 7) + 1)
     assert roi.morphological_mask.sum() == lump().mask.array.sum()
     assert roi.settings.name == "as published (pyradiomics)"
+
+
+@pytest.mark.parametrize(
+    ("force_2d", "expected"),
+    [
+        (True, (0.17187500000000006, 0.9090909090909091, 4.6033333333333335, 0.0648, 8.0)),
+        (False, (0.5598958333333335, 0.27906976744186046, 14.260555555555555, 0.2304, 2.25)),
+    ],
+)
+def test_voxels_without_a_neighbor_count_in_ngtdm(force_2d, expected):
+    """The expected values are those of pyradiomics 3.0.1 with binWidth 1."""
+    levels = np.zeros((3, 3, 3))
+    levels[0] = [[3, 1, 0], [2, 0, 0], [0, 0, 4]]
+    levels[1, 1, 1] = 5
+    levels[2] = [[1, 2, 2], [0, 0, 0], [3, 0, 3]]
+    image = Volume(levels, np.eye(4), "levels")
+    settings = PyradiomicsSettings(bin_width=1.0, force_2d=force_2d)
+    names = [f"ngtdm_{name}" for name in ("Busyness", "Coarseness", "Complexity", "Contrast", "Strength")]
+    roi = prepare_like_pyradiomics(Case(image, image.with_array(levels > 0), "case", "lump"), settings)
+    ours = compute_like_pyradiomics(roi, settings, names)
+    assert [ours[f"original_{name}"] for name in names] == pytest.approx(expected, rel=1e-12)
 
 
 def test_relative_thresholds(lump):

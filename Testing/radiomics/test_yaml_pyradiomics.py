@@ -202,6 +202,12 @@ def test_comparing_needs_pyradiomics(lump):
         with pytest.raises(InputError, match="pyradiomics is not installed"):
             extract_with_pyradiomics(lump(), PyradiomicsParameters())
         return
-    parameters = parameters_from_dict({"featureClass": {"firstorder": None, "glcm": None}})
-    theirs = extract_with_pyradiomics(lump(), parameters)
-    assert extract_like_pyradiomics(lump(), parameters) == pytest.approx(theirs, rel=1e-9)
+    textures = {name: None for name in ("firstorder", "glcm", "glrlm", "glszm", "gldm", "ngtdm")}
+    for setting in ({}, {"force2D": True}):
+        parameters = parameters_from_dict({"featureClass": textures, "setting": setting})
+        theirs = extract_with_pyradiomics(lump(), parameters)
+        assert extract_like_pyradiomics(lump(), parameters) == pytest.approx(theirs, rel=1e-9)
+    case = lump()
+    case.mask.array[:] = False
+    with pytest.raises(InputError, match="pyradiomics refuses segment 'lump' of 'case'"):
+        extract_with_pyradiomics(case, parameters)
