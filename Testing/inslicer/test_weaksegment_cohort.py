@@ -96,6 +96,42 @@ def test_cases_are_clicked_one_after_the_other(widget, folder, cases):
     assert exam_nodes(cases) == before
 
 
+@pytest.mark.parametrize("leave", ["scene", "reload"])
+def test_points_are_saved_when_the_scene_or_the_panel_goes(slicer_host, widget, folder, cases, leave):
+    import slicer
+    from BreastBiomarkersLib.points import read_points
+
+    widget.cohort.open(1)
+    if leave == "scene":
+        slicer.mrmlScene.Clear()
+        assert not (folder / "case1_points.mrk.json").exists(), "nothing placed, nothing written"
+        cases.open_panel()
+        widget.cohort.open(1)
+    place_like(widget.parameters.points, folder / "kept.mrk.json")
+    widget.parameters.points.UnsetNthControlPointPosition(0)
+    if leave == "scene":
+        slicer.mrmlScene.Clear()
+        assert column(widget.cohort.ui.casesTable, 1)[1] == "to do"
+        assert "5 of 6" in column(widget.cohort.ui.casesTable, 2)[1]
+        cases.open_panel()
+    else:
+        widget = slicer_host.reload("WeakSegment")
+    assert len(read_points(folder / "case1_points.mrk.json").labels) == 5
+    assert widget.cohort.open_case is None
+
+
+def test_points_that_cannot_be_saved_are_named_when_the_scene_is_closed(widget, folder, cases):
+    import slicer
+
+    widget.cohort.open(1)
+    place_like(widget.parameters.points, folder / "kept.mrk.json")
+    (folder / "case1_points.mrk.json").mkdir()
+    with cases.shown_errors() as errors:
+        slicer.mrmlScene.Clear()
+    assert "The points of the open case were not saved." in errors[0]
+    assert "case1_points.mrk.json" in errors[0]
+
+
 def exam_nodes(cases):
     return [name for name in cases.names_of_nodes() if any(kind in name for kind in ("Volume", "Markups", "Segment"))]
 

@@ -18,6 +18,7 @@ from WeakSegmentLib.case_list import (
     training_state,
     write_case_list,
     write_ready_cases,
+    write_usable_cases,
 )
 from WeakSegmentLib.cohort import read_cohort
 
@@ -117,6 +118,21 @@ def test_ready_cases_are_what_training_reads(cohort):
         write_ready_cases(read_case_list(cohort)[1:], table)
 
 
+def test_usable_cases_are_what_prediction_reads(cohort):
+    table = cohort.parent / "run" / "cases.csv"
+    assert write_usable_cases(read_case_list(cohort), table) == (2, ["case2"])
+    with pytest.raises(InputError, match="the field 'points' is empty"):
+        read_cohort(table)
+    done, to_do = read_cohort(table, points_needed=False)
+    assert done.points is not None
+    assert to_do.points is None
+    assert to_do.image.name == "case1_image.nrrd"
+    for case in read_case_list(cohort):
+        case.image.unlink()
+    with pytest.raises(InputError, match="no case to predict"):
+        write_usable_cases(read_case_list(cohort), table)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -180,3 +196,7 @@ def test_review_is_sorted_by_uncertainty(tmp_path):
     assert read_review(tmp_path) == []
     (tmp_path / "review.csv").write_text("case,volume_ml,uncertainty\na,1,0.1\nb,2,0.9\nc,3,0.5\n")
     assert [line["case"] for line in read_review(tmp_path)] == ["b", "c", "a"]
+    for other in ("case,uncertainty\na,high\n", "name,score\na,1\n", "case,volume_ml,uncertainty\na\n"):
+        (tmp_path / "review.csv").write_text(other)
+        with pytest.raises(InputError, match="not the review list"):
+            read_review(tmp_path)

@@ -1,6 +1,7 @@
 """Cohort tables, prepared cases, the grid a network sees, and patches."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,6 +123,12 @@ def test_what_a_case_must_have(table):
         prepare_case(case, settings_from_json({"channels": ["post", "subtraction"]}, TINY))
     with pytest.raises(InputError, match="line 2 .*Use larger voxels"):
         prepare_case(case, settings_from_json({"spacing_mm": [0.01, 0.01, 0.01]}, TINY))
+
+
+def test_a_training_needs_points(table):
+    case = replace(read_cohort(table)[0], points=None)
+    with pytest.raises(InputError, match="case 'case0'.*needs the six points"):
+        prepare_case(case, TINY)
 
 
 def test_a_prepared_case(table):

@@ -5,6 +5,7 @@ import json
 import sys
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 import torch
 from BreastBiomarkersLib.volume import read_volume, write_volume
@@ -81,7 +82,8 @@ def test_a_network_segments_a_table(folder, tmp_path, capsys):
     with (tmp_path / "out" / "review.csv").open() as file:
         review = list(csv.DictReader(file))
     assert sorted(row["case"] for row in review) == ["case0", "case1"]
-    assert list(review[0]) == ["case", "volume_ml", "uncertainty"]
+    assert list(review[0]) == ["case", "volume_ml", "uncertainty", "region"]
+    assert review[0]["region"] == "box"
     assert 1 >= float(review[0]["uncertainty"]) >= float(review[1]["uncertainty"]) >= 0
     assert (
         "broken,\"cohort.csv, line 4 (case 'broken'): 'damaged.nrrd' is damaged"
@@ -96,6 +98,31 @@ def test_a_network_segments_a_table(folder, tmp_path, capsys):
     table.write_text("case,image,points\n" + f"broken,damaged.nrrd,{folder / 'case0_points.mrk.json'}\n")
     assert run_predict(folder, "--cases", str(table), "--output", str(tmp_path / "none")) == 2
     assert "None of the 1 cases could be predicted" in message(capsys)
+
+
+def test_prediction_needs_no_points(folder, tmp_path, capsys):
+    table, out = tmp_path / "cohort.csv", tmp_path / "out"
+    (first, image, points, *_), (second, other, *_) = rows(folder)[:2]
+    table.write_text(f"case,image,points\n{first},{folder / image},\n{second},{folder / other},{folder / points}\n")
+    out.mkdir()
+    (out / "failures.csv").write_text("case,error\nof,before\n")
+    assert run_predict(folder, "--cases", str(table), "--output", str(out)) == 0
+    assert json.loads(capsys.readouterr().out) == {"cases": 2, "failed": 0}
+    assert not (out / "failures.csv").exists(), "nothing failed this time"
+    assert run_predict(folder, "--image", str(folder / image), "--output", str(tmp_path / "one.nrrd")) == 0
+    whole = read_volume(tmp_path / "one.nrrd").array
+    np.testing.assert_array_equal(read_volume(out / f"{first}.nrrd").array, whole)
+    with (out / "review.csv").open() as file:
+        assert {row["case"]: row["region"] for row in csv.DictReader(file)} == {first: "image", second: "box"}
+    with (out / "scores.csv").open() as file:
+        scores = {row["case"]: row["volume_ml_box"] for row in csv.DictReader(file)}
+    assert scores[first] == ""
+    assert float(scores[second]) > 0
+    table.write_text(f"case,image\n{first},{folder / image}\n")
+    assert run_predict(folder, "--cases", str(table), "--output", str(out)) == 0
+    table.write_text(f"case,image,points\n{first},{folder / image},none.fcsv\n")
+    assert run_predict(folder, "--cases", str(table), "--output", str(out)) == 2
+    assert "none.fcsv" in message(capsys), "points that are named but missing are a mistake"
 
 
 def rows(folder):

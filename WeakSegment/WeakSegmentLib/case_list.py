@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -145,8 +145,15 @@ def read_case_list(path: str | Path) -> list[ListedCase]:
     return list(cases.values())
 
 
-def write_case_list(cases: Sequence[ListedCase], path: str | Path) -> None:
+def write_case_list(cases: Sequence[ListedCase], path: str | Path, without_points: Collection[str] = ()) -> None:
     """Write the table, with paths relative to it where the files lie on the same drive.
+
+    Parameters
+    ----------
+    cases : sequence of ListedCase
+    path : str or Path
+    without_points : collection of str
+        Names of cases whose points are not written into the table.
 
     Raises
     ------
@@ -160,6 +167,8 @@ def write_case_list(cases: Sequence[ListedCase], path: str | Path) -> None:
         writer.writeheader()
         for case in cases:
             places = {key: getattr(case, key) for key in COLUMNS[1:]}
+            if case.name in without_points:
+                places["points"] = None
             texts = {key: "" if place is None else _relative(place, path.parent) for key, place in places.items()}
             writer.writerow({"case": case.name, **texts, **case.further})
 
@@ -222,7 +231,7 @@ def unique_name(name: str, cases: Sequence[ListedCase]) -> str:
 
 
 def write_ready_cases(cases: Sequence[ListedCase], path: str | Path) -> int:
-    """Write the table of the cases whose points are done, for `train` and `predict`; return how many they are.
+    """Write the table of the cases whose points are done, for `train`; return how many they are.
 
     Raises
     ------
@@ -236,6 +245,30 @@ def write_ready_cases(cases: Sequence[ListedCase], path: str | Path) -> int:
     return len(ready)
 
 
+def write_usable_cases(cases: Sequence[ListedCase], path: str | Path) -> tuple[int, list[str]]:
+    """Write the table of the cases for `predict`, which needs no points; those that are not done are left out of it.
+
+    Returns
+    -------
+    int
+        How many cases there are.
+    list of str
+        Names of the cases that are left out, because their files or points are to be checked first.
+
+    Raises
+    ------
+    InputError
+        If no case is left, or the table cannot be written.
+    """
+    states = {case.name: case.points_state().state for case in cases}
+    wrong = [name for name, state in states.items() if state == WRONG]
+    usable = [case for case in cases if case.name not in wrong]
+    if not usable:
+        raise InputError("There is no case to predict. Add cases, or repair those that are to be checked.")
+    write_case_list(usable, path, without_points=[name for name, state in states.items() if state == TO_DO])
+    return len(usable), wrong
+
+
 def training_state(folder: str | Path) -> str:
     """Return "new", "stopped" or "done" for the folder of a training."""
     folder = Path(folder)
@@ -245,13 +278,24 @@ def training_state(folder: str | Path) -> str:
 
 
 def read_review(folder: str | Path) -> list[dict[str, str]]:
-    """Return the lines of a prediction's review.csv, most uncertain first, or nothing before there is one."""
+    """Return the lines of a prediction's review.csv, most uncertain first, or nothing before there is one.
+
+    Raises
+    ------
+    InputError
+        If the file is no such list.
+    """
     path = Path(folder) / "review.csv"
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        lines = [dict(line) for line in csv.DictReader(file)]
-    return sorted(lines, key=lambda line: float(line["uncertainty"]), reverse=True)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = [dict(line) for line in csv.DictReader(file)]
+        return sorted(lines, key=lambda line: float(line["uncertainty"]), reverse=True)
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"'{path}' is not the review list of a prediction. Remove it or choose another folder."
+        ) from error
 
 
 def case_name(text: str) -> str:

@@ -295,7 +295,9 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--model", required=True, metavar="FILE", help="checkpoint that `train` wrote (.safetensors)")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--image", metavar="FILE", help=f"post-contrast image ({', '.join(SUFFIXES)})")
-    what.add_argument("--cases", metavar="FILE.csv", help="table of cases, as for `train`")
+    what.add_argument(
+        "--cases", metavar="FILE.csv", help="table of cases, as for `train`; here lines may do without points"
+    )
     parser.add_argument(
         "--output",
         required=True,
@@ -327,7 +329,7 @@ def _predict(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
     _set_threads(options.threads)
     trained = read_network(options.model, options.device)
     if options.cases:
-        return predict_cohort(trained, read_cohort(options.cases), options.output, progress)
+        return predict_cohort(trained, read_cohort(options.cases, points_needed=False), options.output, progress)
     return predict_file(trained, options.image, options.output, progress=progress, **one)
 
 

@@ -26,8 +26,7 @@ from WeakSegmentLib.pseudo_mask import Label
 from WeakSegmentLib.segmentation import segment_by_random_walk
 from WeakSegmentLib.training_settings import TrainingSettings
 
-REQUIRED = ("case", "image", "points")
-OPTIONAL = ("pre", "mask")
+COLUMNS = ("case", "image", "points", "pre", "mask")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _MAX_PROBLEMS = 10
 
@@ -40,8 +39,10 @@ class CohortCase:
     ----------
     name : str
         Unique; fit for a file name.
-    image, points : Path
-        Post-contrast image and its six extreme points.
+    image : Path
+        Post-contrast image.
+    points : Path or None
+        Its six extreme points, which a training needs and a prediction does not.
     pre, mask : Path or None
         Pre-contrast image; true mask, for full supervision and evaluation.
     where : str
@@ -50,13 +51,13 @@ class CohortCase:
 
     name: str
     image: Path
-    points: Path
+    points: Path | None
     pre: Path | None = None
     mask: Path | None = None
     where: str = ""
 
-    def read(self) -> tuple[Volume, Volume | None, ExtremePoints, Volume | None]:
-        """Return image, pre-contrast image, points and true mask; errors name the line.
+    def read(self) -> tuple[Volume, Volume | None, ExtremePoints | None, Volume | None]:
+        """Return image, pre-contrast image, points and true mask, None for what the line has not; errors name it.
 
         Raises
         ------
@@ -70,6 +71,8 @@ class CohortCase:
             for other in (pre, mask):
                 if other is not None and not image.same_grid(other):
                     raise InputError(f"'{other.name}' is not on the grid of '{image.name}'. Resample it first.")
+            if self.points is None:
+                return image, pre, None, mask
             placed = read_points(self.points)
             return image, pre, ExtremePoints.from_ras(placed.positions_ras, image, placed.labels), mask
         except InputError as error:
@@ -80,16 +83,22 @@ class CohortCase:
         return InputError(f"{self.where} (case '{self.name}'): {error}")
 
 
-def read_cohort(path: str | Path) -> list[CohortCase]:
+def read_cohort(path: str | Path, points_needed: bool = True) -> list[CohortCase]:
     """Return the cases of a CSV with the columns case, image, points and optionally pre, mask.
 
     Paths are relative to the table's folder, or absolute. Further columns are ignored; so are empty lines.
+
+    Parameters
+    ----------
+    path : str or Path
+    points_needed : bool
+        False for a prediction: the column points, or fields of it, may be missing then.
 
     Raises
     ------
     InputError
         If the table is missing, lacks a column or holds no case, or lines are not usable (all of them are named): a
-        field is empty, a file is not there, a name is used twice or not fit for a file name.
+        needed field is empty, a file is not there, a name is used twice or not fit for a file name.
     """
     path = require_file(path, "cohort")
     try:
@@ -99,18 +108,19 @@ def read_cohort(path: str | Path) -> list[CohortCase]:
             rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"'{path.name}' is not a CSV text file ({error}).") from error
-    missing = [name for name in REQUIRED if name not in columns]
+    needed = COLUMNS[:3] if points_needed else COLUMNS[:2]
+    missing = [name for name in needed if name not in columns]
     if missing:
         raise InputError(
-            f"'{path.name}' has no column '{missing[0]}'. Its first line must name case, image, points and, if there, "
-            "pre and mask."
+            f"'{path.name}' has no column '{missing[0]}'. Its first line must name {', '.join(needed)} and, if there, "
+            f"{' and '.join(COLUMNS[len(needed) :])}."
         )
     cases: dict[str, CohortCase] = {}
     problems = []
     for line, row in rows:
         where = f"{path.name}, line {line}"
         try:
-            case = _read_line(row, path.parent, where)
+            case = _read_line(row, path.parent, where, needed)
             if case is None:
                 continue
             if case.name in cases:
@@ -126,17 +136,17 @@ def read_cohort(path: str | Path) -> list[CohortCase]:
     return list(cases.values())
 
 
-def _read_line(row: dict[str | Any, Any], folder: Path, where: str) -> CohortCase | None:
-    values = {key: (row.get(key) or "").strip() for key in (*REQUIRED, *OPTIONAL)}
+def _read_line(row: dict[str | Any, Any], folder: Path, where: str, needed: tuple[str, ...]) -> CohortCase | None:
+    values = {key: (row.get(key) or "").strip() for key in COLUMNS}
     if not any(values.values()):
         return None
-    for key in REQUIRED:
+    for key in needed:
         if not values[key]:
             raise InputError(f"the field '{key}' is empty.")
     if not _NAME.fullmatch(values["case"]):
         raise InputError(f"'{values['case']}' cannot name a case; use letters, digits, '.', '_' and '-'.")
-    paths = {key: require_file(folder / values[key], key) for key in ("image", "points", *OPTIONAL) if values[key]}
-    return CohortCase(values["case"], where=where, **paths)
+    files = {key: require_file(folder / values[key], key) if values[key] else None for key in COLUMNS[2:]}
+    return CohortCase(values["case"], require_file(folder / values["image"], "image"), where=where, **files)
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,11 +245,13 @@ def prepare_case(case: CohortCase, settings: TrainingSettings) -> PreparedCase:
     Raises
     ------
     InputError
-        If a file is damaged, the points do not fit, a mask is missing for full supervision, or no voxel of the box is
+        If a file is damaged, points are missing or do not fit, full supervision has no mask, or no voxel of the box is
         left at this voxel size; the message names the line.
     """
     volume, pre, points, mask = case.read()
     try:
+        if points is None:
+            raise InputError("a training needs the six points of each case.")
         image, grid = network_image(volume, pre, settings.channels, settings.spacing_mm, settings.normalization)
         truth = None
         if mask is not None:

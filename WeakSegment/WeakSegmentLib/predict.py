@@ -127,14 +127,14 @@ def tumor_mask(probability: Volume, points: ExtremePoints | None = None, margin:
     return probability.with_array(mask, "Tumor")
 
 
-def uncertainty(probability: Volume, points: ExtremePoints) -> float:
+def uncertainty(probability: Volume, points: ExtremePoints | None) -> float:
     """Return how far the probabilities in the box are from a yes or no, 0 to 1; 1 if no tumor is found in it.
 
     Parameters
     ----------
     probability : Volume
-    points : ExtremePoints
-        Of the same image; their box is grown as by `tumor_mask`.
+    points : ExtremePoints or None
+        Of the same image; their box is grown as by `tumor_mask`. Without points the whole image counts.
 
     Notes
     -----
@@ -194,9 +194,10 @@ def predict_cohort(
 ) -> dict[str, Any]:
     """Predict all cases; write a mask per case, scores.csv, review.csv, and, for cases that fail, failures.csv.
 
-    scores.csv has a line per case: volumes of the mask in the whole image and in the box of the points (grown by 10
-    percent), and, where the cohort has masks, the agreement of both with them. `<case>.nrrd` is the one in the box.
-    review.csv lists the cases from the most uncertain mask in the box to the least, see `uncertainty`.
+    scores.csv has a line per case: volumes of the mask in the whole image and, where there are points, in their box
+    (grown by 10 percent), and, where the cohort has masks, the agreement of both with them. `<case>.nrrd` is the one in
+    the box, or without points that in the whole image; review.csv says which, and lists the cases from the most
+    uncertain of these masks to the least, see `uncertainty`.
 
     Raises
     ------
@@ -217,7 +218,8 @@ def predict_cohort(
             failures.append({"case": case.name, "error": str(error)})
             continue
         row: dict[str, Any] = {"case": case.name}
-        for where, box in (("image", None), ("box", points)):
+        regions = {"image": None} if points is None else {"image": None, "box": points}
+        for where, box in regions.items():
             mask = tumor_mask(probability, box)
             if truth is None:
                 row[f"volume_ml_{where}"] = float(np.count_nonzero(mask.array)) * mask.voxel_volume_mm3 / 1000
@@ -227,11 +229,14 @@ def predict_cohort(
         rows.append(row)
         volume_ml = float(np.count_nonzero(mask.array)) * mask.voxel_volume_mm3 / 1000
         doubt = uncertainty(probability, points)
-        review.append({"case": case.name, "volume_ml": f"{volume_ml:.3f}", "uncertainty": f"{doubt:.4f}"})
+        line = {"case": case.name, "volume_ml": f"{volume_ml:.3f}", "uncertainty": f"{doubt:.4f}"}
+        review.append(line | {"region": "image" if points is None else "box"})
     review.sort(key=lambda line: float(line["uncertainty"]), reverse=True)
     for name, table in (("scores.csv", rows), ("review.csv", review), ("failures.csv", failures)):
         if table:
             _write_table(folder / name, table)
+        else:  # not that of an earlier run
+            (folder / name).unlink(missing_ok=True)
     if not rows:
         raise InputError(f"None of the {len(cases)} cases could be predicted. The first: {failures[0]['error']}")
     figures: dict[str, Any] = {"cases": len(rows), "failed": len(failures)}

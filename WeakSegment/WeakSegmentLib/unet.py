@@ -72,11 +72,6 @@ class UNet(nn.Module):
         return Output(self.last(x), x)
 
 
-def parameter_count(network: nn.Module) -> int:
-    """Return how many numbers a training adjusts."""
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-
-
 def _convolutions(before: int, after: int, kernel: tuple[int, int, int], stride: int = 1) -> nn.Sequential:
     padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
     layers: list[nn.Module] = []

@@ -92,11 +92,13 @@ class CohortPage:
     # The life of the page
 
     def forget(self) -> None:
-        """Let go of the case in the scene, which is about to be closed; jobs go on."""
+        """Save the points of the case in the scene, which is about to be closed, and let go of it; jobs go on."""
+        self._save_before_leaving()
         self.open_case = None
 
     def close(self) -> None:
-        """Stop everything: the panel is about to go. A training keeps its last saved state."""
+        """Save the points and stop everything: the panel is about to go. A training keeps its last saved state."""
+        self._save_before_leaving()
         self._timer.stop()
         self._timer.disconnect("timeout()", self._show_curves)
         for job in (self.training, self.predicting):
@@ -119,7 +121,7 @@ class CohortPage:
         state = self._training_state()
         for button, job, problem, tip in (
             (ui.trainButton, self.training, self._training_problem(ready, state), _("Train in the background.")),
-            (ui.predictButton, self.predicting, self._prediction_problem(ready), _("Segment in the background.")),
+            (ui.predictButton, self.predicting, self._prediction_problem(), _("Segment in the background.")),
         ):
             button.enabled = job.running or not (busy or problem)
             button.toolTip = _("Stop.") if job.running else problem or tip
@@ -189,8 +191,7 @@ class CohortPage:
             return False
         before = self.open_case
         with showing_errors(_("The case was not opened.")):
-            if before is not None and before.is_there and before.is_changed and Lesion(before.points_node).placed():
-                before.save()
+            self._save_open_case()
             opened = OpenCase(self.cases[row])
             self.open_case = opened
             self._select(opened.image_node, opened.pre_node, opened.points_node)
@@ -227,15 +228,18 @@ class CohortPage:
             self._timer.start()
 
     def predict(self) -> None:
-        """Segment all cases that have their points with a trained network, in the background."""
+        """Segment all cases with a trained network in the background; where there are points, in their box."""
         with showing_errors(_("The prediction was not started.")):
             network = self._require("network", _("Choose a trained network (model.safetensors)."))
             masks = self._require("masks", _("Choose the folder for the masks."))
             ensure_learning_packages()
             self._save_open_case()
             table = masks / "cases.csv"
-            count = case_list.write_ready_cases(self.cases, table)
-            self._log(_("Predicting {count} cases.").format(count=count))
+            count, left_out = case_list.write_usable_cases(self.cases, table)
+            text = _("Predicting {count} cases.").format(count=count)
+            if left_out:
+                text += " " + _("Left out, because they are to be checked: {names}.").format(names=", ".join(left_out))
+            self._log(text)
             arguments = ["predict", "--model", str(network), "--cases", str(table), "--output", str(masks)]
             self.predicting.start("WeakSegmentLib", arguments, self._on_predicted, self._log, self._on_stopped)
 
@@ -291,10 +295,15 @@ class CohortPage:
         self._show_cases()
 
     def _save_open_case(self) -> None:
+        """Write the points of the open case if they changed; with none placed the file stays as it was."""
         case = self.open_case
         if case is not None and case.is_there and case.is_changed and Lesion(case.points_node).placed():
             case.save()
             self._show_cases()
+
+    def _save_before_leaving(self) -> None:
+        with showing_errors(_("The points of the open case were not saved.")):
+            self._save_open_case()
 
     def _row_of_open_case(self) -> int | None:
         names = [case.name for case in self.cases]
@@ -318,9 +327,9 @@ class CohortPage:
             return _("Choose the folder of the training.")
         return _("The training of this folder is done.") if state == "done" else ""
 
-    def _prediction_problem(self, ready: int) -> str:
-        if ready == 0:
-            return _("No case has its six points yet.")
+    def _prediction_problem(self) -> str:
+        if all(state.state == case_list.WRONG for state in self._states):
+            return _("There is no case to predict.")
         if self._path("network") is None:
             return _("Choose a trained network.")
         return _("Choose the folder for the masks.") if self._path("masks") is None else ""
@@ -359,11 +368,17 @@ class CohortPage:
 
     def _show_review(self) -> None:
         folder, table = self._path("masks"), self.ui.reviewTable
-        lines = [] if folder is None else case_list.read_review(folder)
+        lines = []
+        try:
+            lines = [] if folder is None else case_list.read_review(folder)
+        except InputError as error:
+            self._log(str(error))
         table.setRowCount(len(lines))
         for row, line in enumerate(lines):
-            for column, key in enumerate(("case", "uncertainty", "volume_ml")):
-                item = qt.QTableWidgetItem(line.get(key, ""))
+            within = {"box": _("box"), "image": _("image")}.get(line.get("region", ""), "")
+            texts = [*(line.get(key) or "" for key in ("case", "uncertainty", "volume_ml")), within]
+            for column, text in enumerate(texts):
+                item = qt.QTableWidgetItem(text)
                 item.setFlags(qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled)
                 table.setItem(row, column, item)
 
