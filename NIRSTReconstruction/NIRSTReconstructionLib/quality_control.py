@@ -32,6 +32,8 @@ _MIN_CHANNELS = 8
 _CLIPPED_TOGETHER = 3  # so many equal largest (smallest) amplitudes at a wavelength are a limit of the detector
 _SPREAD_MM, _FLAT = 20.0, 0.35  # over so many mm a fiber's light must vary by this share of what the line says
 _SWAP_GAIN = 0.5  # exchanging two fibers must lower the scatter to this share to be worth a hint
+_SHARED, _SHARED_LIMIT = 0.5, 1.0
+# A departure of which the reverse channel has this share is the body's doing up to this size (in ln), a leak above it.
 _IRLS_ROUNDS = 30
 _TUKEY = 4.685  # 95 % efficient for normal noise
 
@@ -44,7 +46,8 @@ class QualitySettings:
     ----------
     most_mads : float
         Channels farther from the fall of the light with distance, or from reciprocity, than this many median absolute
-        deviations (scaled to a standard deviation) are outliers; and farther than five times their own noise.
+        deviations (scaled to a standard deviation) are outliers; and farther than five times their own noise. What a
+        channel shares with its reverse channel is an outlier only above a factor of e.
     saturation : float or None
         Amplitude at which the detector saturates, in the data's unit.
     dark : float or None
@@ -168,8 +171,9 @@ def check_quality(measurements: Measurements, fibers: Fibers, settings: QualityS
     In a homogeneous body ln(I r) falls nearly linearly with the distance r. Departures are judged per wavelength after
     a robust fit (Tukey's weights) of a bent line and one gain for every source and detector, so that an outlier is a
     channel and not a weak fiber or the body's shape. Swapping source and detector leaves the light of any body
-    unchanged; what is left of ln I_sd - ln I_ds after one number per fiber (source strength over detector gain) is an
-    error of one of the two channels, or the noise as it is.
+    unchanged: a departure that the reverse channel has, too, is a lesion or the body's shape, unless it is as large as
+    a leak of light would be; and what is left of ln I_sd - ln I_ds after one number per fiber (source strength over
+    detector gain) is an error of one of the two channels, or the noise as it is.
     """
     settings = settings or QualitySettings()
     distances = channel_distances(measurements, fibers)
@@ -178,8 +182,8 @@ def check_quality(measurements: Measurements, fibers: Fibers, settings: QualityS
     _check_limits(measurements, settings, findings, suggested)
     _check_dead(measurements, distances, settings, findings, suggested)
     _check_swapped(measurements, fibers, distances, findings, suggested)
-    slope, offset, departure, limit = _check_distance(measurements, distances, settings, findings, suggested)
     reverse = _reverse_channels(measurements.channels, fibers)
+    slope, offset, departure, limit = _check_distance(measurements, distances, reverse, settings, findings, suggested)
     reciprocity, rms, left = _check_reciprocity(measurements, reverse, settings, departure, findings, suggested)
     suggested &= measurements.active
     return QualityReport(
@@ -439,6 +443,7 @@ def _check_swapped(
 def _check_distance(
     data: Measurements,
     distances: NDArray[np.float64],
+    reverse: NDArray[np.int64],
     settings: QualitySettings,
     findings: list[Finding],
     suggested: NDArray[np.bool_],
@@ -461,7 +466,10 @@ def _check_distance(
         fit = _robust(columns[use], value[use])
         departure[w] = np.where(data.active[w], value - columns @ fit.coefficients, np.nan)
         limit[w] = settings.most_mads * fit.scale
-        far = use & (np.abs(departure[w]) > np.maximum(limit[w], 5 * data.sd[w]))
+        size = np.abs(departure[w])
+        back = np.where((reverse >= 0) & use[reverse], departure[w, reverse], 0.0)
+        shared = (back * np.sign(departure[w]) > _SHARED * size) & (size < _SHARED_LIMIT)
+        far = use & (size > np.maximum(limit[w], 5 * data.sd[w])) & ~shared
         for c in np.flatnonzero(far):
             reason = (
                 f"ln(I r) is {departure[w, c]:+.2f} off the fall with distance; {settings.most_mads:g} median absolute "

@@ -75,6 +75,25 @@ def test_one_wrong_channel_is_named_with_its_reason_and_nothing_is_applied(fiber
     assert not cleaned.active[1, 40]
 
 
+def test_what_both_ways_share_is_the_body_unless_it_is_a_leak():
+    """Eight fibers: so few channels have few that are alike, and a lesion in the way of some is no outlier."""
+    fibers = Fibers(ring(count=8), ring(count=8), name="eight")
+    data = light(fibers)
+    s, d = data.channels.T
+
+    def both_ways(a, b):
+        return ((s == a) & (d == b)) | ((s == b) & (d == a))
+
+    behind_lesion = changed(data, both_ways(1, 5) | both_ways(3, 7), -0.6)
+    report = check_quality(behind_lesion, fibers)
+    assert (np.abs(report.departure) > report.limit[:, None]).any(), "it does depart"
+    assert not report.suggested.any()
+    one_way = np.flatnonzero((s == 1) & (d == 5))[0]
+    assert check_quality(changed(data, one_way, -0.6), fibers).suggested[:, one_way].all()
+    leak = both_ways(2, 6)
+    assert check_quality(changed(data, leak, 2.5), fibers).suggested[:, leak].all()
+
+
 def test_reciprocity_finds_what_the_distance_cannot(fibers):
     """Noise of the shape (light takes other ways) hides a channel from the distance, not from its reverse."""
     data = light(fibers)
