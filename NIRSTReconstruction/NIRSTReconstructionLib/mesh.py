@@ -112,11 +112,6 @@ class TriangleMesh:
         return edges[rim] if middles is None else np.column_stack([edges[rim], middles[rim]])
 
     @cached_property
-    def boundary_nodes(self) -> NDArray[np.int64]:
-        """Sorted indices of all nodes on the rim."""
-        return np.unique(self.boundary_edges)
-
-    @cached_property
     def area_mm2(self) -> float:
         """Area of the mesh in mm^2, curved rim included."""
         return float(self.quadrature.weights.sum())

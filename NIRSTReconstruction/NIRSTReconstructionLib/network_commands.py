@@ -120,7 +120,14 @@ def add_predict_parser(commands: Any) -> None:
 
 
 def run_predict(options: argparse.Namespace, progress: Progress) -> dict[str, Any]:
-    """Read the files, ask the networks, write the folder, return the key figures."""
+    """Read the files, ask the networks, write the folder, return the key figures.
+
+    Raises
+    ------
+    InputError
+        If PyTorch is missing, a file is missing or damaged, the fibers' place in the MRI is unknown or they do not lie
+        on the outline, or a network does not fit the data.
+    """
     _need_torch()
     from NIRSTReconstructionLib.networks import read_network
     from NIRSTReconstructionLib.predict import predict

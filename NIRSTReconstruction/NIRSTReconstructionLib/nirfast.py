@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from NIRSTReconstructionLib.fibers import Fibers
 from NIRSTReconstructionLib.measurements import MAX_BYTES, Measurements, measurements_from_rows
 from NIRSTReconstructionLib.mesh import TriangleMesh
-from NIRSTReconstructionLib.spectra import Spectra, Tissue
+from NIRSTReconstructionLib.spectra import Spectra
 
 _CHROMOPHORES = {"hbo": 0, "hbo2": 0, "deoxyhb": 1, "hb": 1, "hbr": 1, "water": 2, "lipid": 3, "lipids": 3, "fat": 3}
 
@@ -85,26 +85,6 @@ def read_nirfast_fibers(path: str | Path) -> Fibers:
     return Fibers(sources, detectors, planar, path.stem)
 
 
-def read_link(path: str | Path) -> NDArray[np.int64]:
-    """Return the channels (C, 2) that a `.link` file has active at one wavelength at least, counted from 1.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, damaged, or of the old form (a matrix without header).
-    """
-    path = require_file(path, "link")
-    with path.open(encoding="utf-8", errors="replace") as file:
-        if file.readline(1000).split()[:2] != ["source", "detector"]:
-            raise InputError(
-                f"'{path.name}' is not of the form 'source detector active'. Save it from a newer NIRFAST."
-            )
-    table = _numbers(path, skip=1)
-    if table.shape[1] < 3:
-        raise InputError(f"'{path.name}' needs source, detector and an active flag per wavelength.")
-    return table[table[:, 2:].any(axis=1), :2].astype(np.int64)
-
-
 def read_excoef(path: str | Path, scatter_reference_nm: float = 1000.0) -> Spectra:
     """Return the extinction of an `.excoef` file (natural logarithm, mm^-1 per mM; water and lipid mm^-1 per fraction).
 
@@ -165,50 +145,6 @@ def read_nirfast_mesh(path: str | Path) -> TriangleMesh:
             "give the MRI or mask, from which the body's outline in the fiber plane is taken."
         )
     return TriangleMesh(nodes[:, 1:3], elements.astype(np.int64) - 1, order=1)
-
-
-def read_regions(path: str | Path) -> NDArray[np.int64]:
-    """Return the region number of each node (N,) in a `.region` file.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or damaged.
-    """
-    return _numbers(require_file(Path(path).with_suffix(".region"), "region"))[:, 0].astype(np.int64)
-
-
-def read_param(path: str | Path) -> NDArray[np.float64]:
-    """Return the maps (6, N) in a spectral `.param` file, in this library's units (uM, fraction, mm^-1).
-
-    Raises
-    ------
-    InputError
-        If the file is missing or damaged, or not spectral.
-    """
-    path = require_file(Path(path).with_suffix(".param"), "parameter")
-    with path.open(encoding="utf-8", errors="replace") as file:
-        names: list[str] = []
-        kind = file.readline(100).strip().lower()
-        for line in file:
-            if not line.strip()[:1].isalpha():
-                break
-            names.append(line.strip().lower())
-    if kind != "spec" or not {"s-amplitude", "s-power"} <= set(names):
-        raise InputError(f"'{path.name}' is of the kind '{kind[:20]}'; a spectral mesh (spec) is needed.")
-    table = _numbers(path, skip=1 + len(names))
-    if table.shape[1] != len(names):
-        raise InputError(f"'{path.name}' names {len(names)} quantities but has {table.shape[1]} columns.")
-    maps = Tissue(0.0, 0.0, 0.0, 0.0).maps(len(table))
-    for column, name in enumerate(names):
-        if name in _CHROMOPHORES:
-            scale = 1000.0 if _CHROMOPHORES[name] < 2 else 1.0  # mM to uM
-            maps[_CHROMOPHORES[name]] = table[:, column] * scale
-        elif name in ("s-amplitude", "s-power"):
-            maps[4 if name == "s-amplitude" else 5] = table[:, column]
-        else:
-            raise InputError(f"'{path.name}' has the quantity '{name}', which is not known here.")
-    return maps
 
 
 def _positions(path: Path) -> NDArray[np.float64]:

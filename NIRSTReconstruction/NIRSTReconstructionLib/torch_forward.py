@@ -99,7 +99,13 @@ class TorchForward:
         self._channels = tensor(model.optodes.channels)
 
     def measure_many(self, values: torch.Tensor | NDArray[np.float64]) -> torch.Tensor:
-        """Return the data (n, W, C) of n bodies, values (n, 6, Q) at the integration points, on the device."""
+        """Return the data (n, W, C) of n bodies, values (n, 6, Q) at the integration points, on the device.
+
+        Raises
+        ------
+        InputError
+            If the tissue values leave a matrix that is not positive definite, or light that is not positive.
+        """
         import torch
 
         values = torch.as_tensor(values, device=self.device, dtype=torch.float64)

@@ -4,12 +4,9 @@ from BreastBiomarkersLib.errors import InputError
 from NIRSTReconstructionLib.fibers import read_fibers
 from NIRSTReconstructionLib.nirfast import (
     read_excoef,
-    read_link,
     read_nirfast_fibers,
     read_nirfast_mesh,
     read_paa,
-    read_param,
-    read_regions,
 )
 
 
@@ -47,10 +44,6 @@ def test_mesh_set_of_the_measured_circle(circle):
     assert fibers.sources.shape == fibers.detectors.shape == (16, 3)
     np.testing.assert_allclose(fibers.detectors[0], [40.1677, -7.9899, 0])
     assert read_fibers(circle / "circle_spec.meas").sources[0, 0] == pytest.approx(39.5554)
-    assert read_link(circle / "circle_spec.link").shape == (240, 2)
-    assert set(read_regions(circle / "circle_spec")) == {0}
-    maps = read_param(circle / "circle_spec")
-    np.testing.assert_allclose(maps[:, 7], [10, 10, 0.4, 0, 1, 1])  # mM became uM
 
 
 def test_extinction_is_per_micromolar(circle):
@@ -156,9 +149,3 @@ def test_three_dimensional_mesh_is_refused(tmp_path):
     (tmp_path / "m.elem").write_text("1 2 3 4\n")
     with pytest.raises(InputError, match="3-D mesh"):
         read_nirfast_mesh(tmp_path / "m.node")
-
-
-def test_old_link_form_is_refused(tmp_path):
-    (tmp_path / "m.link").write_text("1 2 3\n1 2 3\n")
-    with pytest.raises(InputError, match="source detector active"):
-        read_link(tmp_path / "m.link")
