@@ -50,6 +50,11 @@ def shipped_networks() -> dict[str, tuple[Path, ...]]:
     return {name: paths for name, paths in found.items() if paths}
 
 
+def training_inputs_of(network: str) -> Path:
+    """Return the file that tells where the training of a shipped network lies (`network_distance`)."""
+    return _WEIGHTS / f"{network}.json"
+
+
 def why_not(
     network: str, wavelengths_nm: Sequence[float], fiber_count: int, has_image: bool, has_reference: bool
 ) -> str:

@@ -21,6 +21,8 @@ from NIRSTReconstructionLib.fibers import Fibers
 from NIRSTReconstructionLib.images import image_grid, lesion_in_plane, propagated, region_means
 from NIRSTReconstructionLib.measurements import Measurements
 from NIRSTReconstructionLib.meshing import Contour
+from NIRSTReconstructionLib.network_distance import distance_from_training, input_numbers, read_training_inputs
+from NIRSTReconstructionLib.network_method import NETWORK_METHODS, training_inputs_of
 from NIRSTReconstructionLib.phantoms import PRESETS, Ranges
 from NIRSTReconstructionLib.plane import Plane, SliceGrid, distance_to_polygon, sample_volume
 from NIRSTReconstructionLib.reconstruct import RIM_MM, Reconstruction, ReconstructionSettings, reconstruct
@@ -34,6 +36,8 @@ SHIFT_MM = 10.0
 """How far the MRI is moved in the swap test."""
 NO_CONTRAST = 0.15
 """Lesion contrasts (ratio - 1) below this are not worth a test of where they come from."""
+FAR_FROM_TRAINING = 1.5
+"""Times the distance that 99 % of a network's training keep to, from which its images are refused."""
 Z_95 = 1.959964
 
 _WITHOUT_MRI = ("tikhonov", "linear")  # whatever they are given; the others use it where there is one
@@ -182,7 +186,7 @@ def assess_trust(
     ranges : Ranges
         Background tissues that the method was tested on (or a network trained on).
     further_checks : sequence of Check
-        Made elsewhere and counted here, such as how far the data are from those a network was trained on.
+        Made elsewhere and counted here. How far the data are from those a network was trained on is added to them.
     progress : Progress
 
     Raises
@@ -193,6 +197,8 @@ def assess_trust(
     contrasts: dict[str, dict[str, float]] = {}
     method = reconstruction.settings.method
     checks = [_check_chi(reconstruction), _check_range(reconstruction, ranges), _check_geometry(reconstruction, case)]
+    if method in NETWORK_METHODS:
+        further_checks = (*further_checks, _check_training(reconstruction))
     checks += [_check_uncertainty(reconstruction, lesion), *further_checks]
     if lesion is None:
         checks.append(Check("agreement", NOT_ASSESSED, "no lesion was given whose contrast could be compared"))
@@ -463,6 +469,19 @@ def _check_range(reconstruction: Reconstruction, ranges: Ranges) -> Check:
     return Check("tested range", RED if worst > 0.5 else YELLOW, words)
 
 
+def _check_training(reconstruction: Reconstruction) -> Check:
+    """Judge how far the light lies from that of the network's training."""
+    network, start = reconstruction.settings.method, reconstruction.settings.start
+    try:
+        known = read_training_inputs(training_inputs_of(network))
+        numbers = input_numbers(reconstruction.model, reconstruction.measurements, network, start)
+    except InputError as error:
+        return Check("training data", NOT_ASSESSED, str(error))
+    found = distance_from_training(numbers, known)
+    light = GREEN if found.inside else YELLOW if found.value <= FAR_FROM_TRAINING else RED
+    return Check("training data", light, found.words)
+
+
 def _check_geometry(reconstruction: Reconstruction, case: Case) -> Check:
     warning = case.fibers.distance_from(reconstruction.plane).warning
     if warning:
@@ -527,7 +546,10 @@ def _check_swap(
     contrasts: dict[str, dict[str, float]],
     progress: Progress,
 ) -> Check:
-    """Judge whether the lesion comes from the light: MRI taken away (Tikhonov), MRI shifted by 10 mm."""
+    """Judge whether the lesion comes from the light: MRI taken away (Tikhonov), MRI shifted by 10 mm.
+
+    The shifted lesion overlaps the true one, so only the parts that one of them has alone are compared.
+    """
     claimed = contrasts[reconstruction.settings.method]["hbt"]
     grid = image_grid(reconstruction)
     points = grid.points_mm
@@ -543,16 +565,21 @@ def _check_swap(
         regions=shifted(regions, grid, body, by, labels=True) if case.regions is not None else None,
     )
     try:
+        here, there = (lesion_in_plane(mask, grid) & body for mask in (lesion, elsewhere))
         again = moved.reconstruct(reconstruction.settings, progress)
-        at_lesion, at_shifted = lesion_contrast(again, lesion), lesion_contrast(again, elsewhere)
+        left, followed = (
+            lesion_contrast(again, grid.volume(pixels.astype(float), "part of the lesion"))
+            for pixels in (here & ~there, there & ~here)
+        )
     except InputError as error:
         return Check("MRI swap", NOT_ASSESSED, str(error))
-    contrasts["MRI shifted, at the lesion"], contrasts["MRI shifted, where the MRI shows it"] = at_lesion, at_shifted
+    contrasts["MRI shifted, where it showed the lesion"] = left
+    contrasts["MRI shifted, where it shows the lesion"] = followed
     blank = contrasts.get("tikhonov")
     if abs(claimed) < NO_CONTRAST:
         return Check("MRI swap", GREEN, f"the lesion's HbT ratio of {1 + claimed:.2f} claims no contrast to test")
-    follows = at_shifted["hbt"] / claimed
-    if follows > 0.5 and at_shifted["chi"] <= CHI_ACCEPTED[1]:
+    follows, stays = followed["hbt"] / claimed, left["hbt"] / claimed
+    if follows > max(0.5, stays) and followed["chi"] <= CHI_ACCEPTED[1]:
         words = (
             f"with the MRI moved by {SHIFT_MM:g} mm, {follows:.0%} of the lesion's HbT contrast moves along and the "
             "data are explained as well: the contrast comes from the MRI, not from the light"
@@ -562,7 +589,10 @@ def _check_swap(
         words = f"without the MRI the lesion's HbT ratio is {1 + blank['hbt']:.2f} instead of {1 + claimed:.2f}"
         return Check("MRI swap", YELLOW, words)
     kept = "" if blank is None else f"; without the MRI {blank['hbt'] / claimed:.0%} of the contrast remains"
-    words = f"with the MRI moved by {SHIFT_MM:g} mm chi becomes {at_shifted['chi']:.2f} and {follows:.0%} moves along"
+    words = (
+        f"with the MRI moved by {SHIFT_MM:g} mm chi becomes {followed['chi']:.2f}, {stays:.0%} of the contrast stays "
+        f"and {follows:.0%} moves along"
+    )
     return Check("MRI swap", GREEN, words + kept)
 
 
