@@ -229,7 +229,6 @@ class NIRSTReconstructionWidget(ModulePanel):
         ui.planeFromViewButton.connect("clicked()", self.onPlaneFromView)
         ui.meshButton.connect("clicked()", self.onMesh)
         ui.placeRingButton.connect("clicked()", self.onPlaceRing)
-        self.addObserver(slicer.mrmlScene, slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, self.onNodeRemoved)
         self.bind()
 
     def cleanup(self):
@@ -418,7 +417,8 @@ class NIRSTReconstructionWidget(ModulePanel):
         if p.source is DataSource.SIMULATED:
             simulation = {"tissueNode": p.tissue, "seed": p.seed, "noise": p.simulatedNoise / 100}
             simulation["body"] = choices["body"]
-            light = self.run(lambda progress: self.logic.simulate(*nodes, **simulation, progress=progress), message)
+            simulate = partial(self.logic.simulateBeside, *nodes, **simulation)
+            light = self.run(lambda progress: simulate(progress=progress), message)
         if light is not None:
             with showing_errors(message), slicer.util.WaitCursor():
                 self.launch(self.logic.prepare(*nodes, light, stamp=stamp, **choices), p.assessTrust)
@@ -462,14 +462,6 @@ class NIRSTReconstructionWidget(ModulePanel):
             self._folder = None
 
     # Slots
-
-    @vtk.calldata_type(vtk.VTK_OBJECT)
-    def onNodeRemoved(self, caller, event, node):
-        """Let go of a deleted node; its selector would go on to another one, such as a slice view for a plane."""
-        if self.parameters is not None:
-            for name in ("image", "secondImage", "segmentation", "body", "plane", "optodes", "tissue"):
-                if getattr(self.parameters, name) is node:
-                    setattr(self.parameters, name, None)
 
     def onSegmentSelected(self):
         if self.parameters is None:
@@ -773,12 +765,50 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         `tissueNode` is a label map whose names tell fat from fibroglandular tissue (WeakSegment simulates one);
         without it all of the breast but the lesion is alike. `noise` is the amplitudes' relative standard deviation.
         """
+        progress(0.0, _("Simulating light"))
+        work = self.prepareSimulation(
+            volumeNode,
+            planeNode,
+            optodesNode,
+            segmentationNode,
+            segmentId,
+            tissueNode,
+            seed,
+            noise,
+            body or self.bodySource(bodyThreshold),
+            wavelengths,
+        )
+        return work(progress)
+
+    def simulateBeside(self, *nodes, progress=ignore_progress, **choices):
+        """Simulate light as `simulate` does, in a thread: the window stays alive, and Cancel ends the waiting at once.
+
+        Arguments as for `prepareSimulation`.
+        """
+        from NIRSTReconstructionLib.inslicer.beside import beside_window
+
+        progress(0.0, _("Simulating light"))
+        return beside_window(self.prepareSimulation(*nodes, **choices), progress)
+
+    def prepareSimulation(
+        self,
+        volumeNode,
+        planeNode,
+        optodesNode,
+        segmentationNode,
+        segmentId,
+        tissueNode=None,
+        seed=0,
+        noise=0.02,
+        body=None,
+        wavelengths=WAVELENGTHS_NM,
+    ):
+        """Return what simulates light; it touches no node, so it may run in a thread."""
         from BreastBiomarkersLib.inslicer.nodes import mask_from_segment
         from NIRSTReconstructionLib.inslicer.inputs import fibers_from_node, plane_from_node
         from NIRSTReconstructionLib.simulation import BREAST_TISSUES, simulate_on_plane
         from NIRSTReconstructionLib.spectra import load_spectra
 
-        progress(0.0, _("Simulating light"))
         lesion = mask_from_segment(segmentationNode, segmentId, volumeNode)
         names = ["breast", "fibroglandular", "lesion"]
         labels = np.where(lesion.array, names.index("lesion"), 0).astype(np.uint8)
@@ -786,25 +816,29 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
             gland = self._labels(tissueNode, "fibroglandular", lesion)
             labels[gland & ~lesion.array] = names.index("fibroglandular")
         plane, fibers = plane_from_node(planeNode), fibers_from_node(optodesNode)
-        outline = self.outline(volumeNode, planeNode, body or self.bodySource(bodyThreshold))
-        progress(0.3, _("Simulating light"))
-        made = simulate_on_plane(
-            lesion.with_array(labels, "tissues"),
-            {n: BREAST_TISSUES[name] for n, name in enumerate(names)},
-            plane,
-            outline.at_fibers(fibers, plane)[0],
-            fibers,
-            load_spectra(wavelengths),
-            noise=noise,
-            seed=seed,
-        )
+        find = self.prepareOutline(volumeNode, planeNode, body or self.bodySource())
+        tissues = {n: BREAST_TISSUES[name] for n, name in enumerate(names)}
         used = [name for n, name in enumerate(names) if (labels == n).any()]
         description = (
             "; ".join(f"{name}: {BREAST_TISSUES[name].describe()}" for name in used)
             + f"; {100 * noise:g} % noise, seed {seed}, on a finer mesh than the one used for reconstruction."
         )
-        progress(1.0, _("Simulating light"))
-        return SimulatedLight(made.measurements, made.reference, made.truth, description)
+
+        def work(progress):
+            made = simulate_on_plane(
+                lesion.with_array(labels, "tissues"),
+                tissues,
+                plane,
+                find(ignore_progress)[0].at_fibers(fibers, plane)[0],
+                fibers,
+                load_spectra(wavelengths),
+                noise=noise,
+                seed=seed,
+                progress=portion(progress, 0.1, 1.0),
+            )
+            return SimulatedLight(made.measurements, made.reference, made.truth, description)
+
+        return work
 
     def simulateExam(self, weakSegmentLogic, seed=1, folder=None, count=16, progress=ignore_progress):
         """Return a synthetic exam with plane, ring of fibers and files of light; WeakSegment simulates the MRI.
@@ -823,7 +857,8 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         slicer.mrmlScene.RemoveNode(made.pointsNode)
         plane = self.planeFromLesion(*lesion, volumeNode)
         optodes = self.placeRing(plane, volumeNode, count)
-        light = self.simulate(volumeNode, plane, optodes, *lesion, made.tissueNode, seed, progress=progress)
+        rest = portion(progress, 0.6, 1.0)
+        light = self.simulate(volumeNode, plane, optodes, *lesion, made.tissueNode, seed, progress=rest)
         cache = slicer.mrmlScene.GetCacheManager().GetRemoteCacheDirectory()
         folder = Path(folder or os.path.join(cache, f"SyntheticBreastNIRST-{seed}"))
         write_csv_measurements(light.measurements, folder / "light.csv")
@@ -987,14 +1022,17 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         """Bring back the results of the run that was undone."""
         return self._history.redo() is not None
 
-    def exportReport(self, path, volumeNode, segmentationNode=None, segmentId=None, optodesNode=None):
-        """Write the results of all planes of an MRI as a web page; return how many planes."""
+    def exportReport(self, path, volumeNode, segmentationNode=None, segmentId=None, optodesNode=None, light=None):
+        """Write the results of all planes of an MRI as a web page; return how many planes.
+
+        With `light` (as `light` returns it, or measurements) and `optodesNode`, the page shows the quality of it, too.
+        """
         from BreastBiomarkersLib.inslicer.requirements import ensure_requirements
         from NIRSTReconstructionLib.inslicer.light_report import report_requirements, write_light_report
 
         ensure_requirements(report_requirements(), "NIRSTReconstruction")
         lesion = None if segmentationNode is None else (segmentationNode, segmentId)
-        return write_light_report(volumeNode, path, lesion, optodesNode)
+        return write_light_report(volumeNode, path, lesion, optodesNode, None if light is None else self._light(light))
 
     def show(self, volumeNode, resultNode, opacity=0.6):
         """Lay a result over the MRI in the slice views and turn the view that faces its plane most into the plane."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from BreastBiomarkersLib.errors import InputError
+from BreastBiomarkersLib.progress import Progress, ignore_progress
 from BreastBiomarkersLib.volume import Volume
 from numpy.typing import NDArray
 
@@ -101,6 +102,7 @@ def simulate_on_plane(
     gain_sd: float = 0.0,
     source_model: str = "line",
     seed: int = 0,
+    progress: Progress = ignore_progress,
 ) -> SimulatedPlane:
     """Return simulated amplitudes of an MRI case in one plane, and the true images.
 
@@ -127,6 +129,7 @@ def simulate_on_plane(
     source_model : str
         See `ForwardModel`.
     seed : int
+    progress : Progress
 
     Raises
     ------
@@ -137,12 +140,15 @@ def simulate_on_plane(
         check_tissue(tissue, f"label {label}")
     if 0 not in tissues:
         raise InputError("No tissue is given for label 0, the breast at large.")
+    progress(0.0, "making the mesh")
     channels = fibers.all_channels()
     optodes = fibers.optodes(plane, channels)
     mesh = fill_contour(contour, FINE_ELEMENT_MM, refine_at=optodes.detectors, refined_size_mm=FINE_OPTODE_ELEMENT_MM)
+    progress(0.6, "preparing the model of light")
     musp = float(spectra.musp(tissues[0].maps(1)).mean())
     model = ForwardModel(mesh, place_optodes(mesh, optodes, musp), spectra, source_model=source_model)
     maps = _maps(labels, tissues, plane, mesh.quadrature.points)
+    progress(0.8, "simulating light")
 
     rng = np.random.default_rng(seed)
     shape = (len(spectra.wavelengths_nm), len(channels))
@@ -165,8 +171,11 @@ def simulate_on_plane(
 
     case = measured(model.measure(maps, at_quadrature=True), "simulated case")
     homogeneous = tissues[0].maps(maps.shape[1])
+    progress(0.9, "simulating light of the phantom")
     reference = measured(model.measure(homogeneous, at_quadrature=True), "simulated phantom")
-    return SimulatedPlane(case, reference, _truth(labels, tissues, plane, contour))
+    truth = _truth(labels, tissues, plane, contour)
+    progress(1.0, "simulated")
+    return SimulatedPlane(case, reference, truth)
 
 
 def check_tissue(tissue: Tissue, name: str) -> None:

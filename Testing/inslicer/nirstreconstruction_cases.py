@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import qt
 import slicer
 import vtk
 from BreastBiomarkersLib.errors import InputError
@@ -601,8 +602,29 @@ def case_simulated_light_is_called_simulated():
     legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(results(widget)["hbo"])
     assert legend.GetTitleText() == "HbO [uM]"
     assert "imulated" not in widget.ui.resultLabel.text
+    p.source = type(p.source).SIMULATED
+    before = item_names()
+    slicer.app.processEvents()
+    pressed = []
+    bar = widget.ui.progressBar
+
+    def cancel_once():
+        if not pressed and widget.job.running:
+            pressed.append(widget.ui.applyButton.text)
+            assert bar.isVisibleTo(bar.parent()), "progress is shown while light is simulated"
+            widget.ui.applyButton.click()
+
+    timer = qt.QTimer()
+    timer.connect("timeout()", cancel_once)
+    timer.start(10)
+    widget.ui.applyButton.click()
+    timer.stop()
+    assert pressed == ["Cancel"], "the window is alive while light is simulated"
+    assert not widget.job.running
+    assert widget._folder is None, "no child process was started"
+    assert item_names() == before
     widget.ui.lesionSelector.setCurrentNode(None)
-    p.source, p.method = type(p.source).SIMULATED, type(p.method).DRI
+    p.method = type(p.method).DRI
     assert "lesion segment to simulate" in widget.ui.applyButton.toolTip
 
 
@@ -899,7 +921,13 @@ def case_report_shows_every_plane():
     assert "ends in .html" in refusal(lambda: nirst.exportReport(folder / "light.pdf", exam.volume))
     assert nirst.exportReport(folder / "light.html", exam.volume, *exam.lesion, ring) == 2
     page = (folder / "light.html").read_text(encoding="utf-8")
-    assert page.count("data:image/png;base64,") == 6
+    assert page.count("data:image/png;base64,") == 8
+    assert "Quality of the light" not in page
+    measured = nirst.light(*data_files())
+    assert nirst.exportReport(folder / "light.html", exam.volume, *exam.lesion, ring, measured) == 2
+    page = (folder / "light.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 9
+    assert "Nothing to leave out was found" in page
     for text in ("NIRST plane_1", "the light was simulated", "Measured light of measurements.csv", "Not assessed"):
         assert text in page, text
 

@@ -201,6 +201,24 @@ def test_training_from_the_console_refuses_what_the_command_does_not_know(host, 
     capsys.readouterr()
 
 
+def test_training_from_the_console_trains(cases, tmp_path):
+    pytest.importorskip("torch")
+    from NIRSTReconstructionLib.dataset import DatasetSettings, generate_dataset
+    from NIRSTReconstructionLib.networks import read_network
+
+    generate_dataset(tmp_path / "set", DatasetSettings(count=12, seed=4, wavelengths_nm=(661.0, 808.0, 948.0)))
+    choices = {"small": True, "width": 2, "pixels": 24, "epochs": 2, "looks": 1, "device": "cpu"}
+    said = []
+    figures = cases.logic().train(
+        tmp_path / "set", tmp_path / "out", "znet", progress=lambda *report: said.append(report), **choices
+    )
+    assert figures["network"] == "znet"
+    assert said[-1][0] == 1.0
+    epochs = (tmp_path / "out" / "history.csv").read_text().splitlines()
+    assert len(epochs) == 3, "a header and two epochs"
+    assert read_network(tmp_path / "out" / "model.safetensors", "cpu").settings.epochs == 2
+
+
 def test_choices_are_those_of_the_library(host):
     from NIRSTReconstructionLib.calibration import GAINS
     from NIRSTReconstructionLib.forward import SOURCE_MODELS

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from BreastBiomarkersLib.errors import InputError
@@ -22,24 +23,40 @@ from BreastBiomarkersLib.report import (
 from BreastBiomarkersLib.volume import Volume, apply_affine
 
 from NIRSTReconstructionLib.images import IMAGE_UNITS
-from NIRSTReconstructionLib.inslicer.inputs import Segment
+from NIRSTReconstructionLib.inslicer.inputs import Light, Segment, fibers_from_node
 from NIRSTReconstructionLib.inslicer.plane_result import PlaneResult
 from NIRSTReconstructionLib.inslicer.results import IMAGE_TITLES, PlaneResults, planes_with_results
-from NIRSTReconstructionLib.inslicer.words import QUANTITY_TITLES, describe_run, describe_trust
+from NIRSTReconstructionLib.inslicer.words import (
+    QUANTITY_TITLES,
+    describe_light,
+    describe_quality,
+    describe_run,
+    describe_trust,
+)
 from NIRSTReconstructionLib.plane import sample_volume
+from NIRSTReconstructionLib.quality_control import check_quality, quality_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NOTE = "Measured contrast beside the surroundings; no diagnosis."
 
 
 def write_light_report(
-    volume_node: Any, path: str | Path, lesion: Segment | None = None, optodes_node: Any = None
+    volume_node: Any,
+    path: str | Path,
+    lesion: Segment | None = None,
+    optodes_node: Any = None,
+    light: Light | None = None,
 ) -> int:
     """Write the results of all planes of an MRI; return how many planes there are.
+
+    Light together with optodes adds a section on the quality of this light.
 
     Raises
     ------
     InputError
-        If there are no results, or the file cannot be written.
+        If there are no results, the light is not of these optodes, or the file cannot be written.
     """
     planes = planes_with_results(volume_node)
     if not planes:
@@ -54,8 +71,11 @@ def write_light_report(
         if result.record["simulated"]:
             notices.append(f"Plane '{plane_node.GetName()}': the light was simulated. {result.record['simulated']}")
         sections.append(_section(volume_node, plane_node.GetName(), result, lesion, optodes_node))
+    count = len(sections)
+    if light is not None and optodes_node is not None:
+        sections.append(_quality_section(light, optodes_node))
     write_report(Report(f"Near-infrared images: {volume_node.GetName()}", sections, notices), path)
-    return len(sections)
+    return count
 
 
 def _section(volume_node: Any, title: str, result: PlaneResult, lesion: Segment | None, optodes_node: Any) -> Section:
@@ -86,7 +106,40 @@ def _section(volume_node: Any, title: str, result: PlaneResult, lesion: Segment 
     chi = {f"{nm:g} nm": value for nm, value in zip(record["wavelengths_nm"], record["chi"], strict=True)}
     words = "Residual of data and model in units of the noise; 1 is as good as the noise allows."
     pictures.append(Picture(draw_bars(chi, "residual / noise [1]", expected=1.0), words))
+    if result.residual:
+        words = "Residual of each channel and wavelength over the distance of source and detector."
+        pictures.append(Picture(_png(_residual_figure(result)), words))
     return Section(title, [describe_trust(record), *describe_run(record).splitlines()], pictures, _tables(result))
+
+
+def _quality_section(light: Light, optodes_node: Any) -> Section:
+    report = check_quality(light.measurements, fibers_from_node(optodes_node))
+    caption = "Fall of the light with distance by wavelength, and reciprocity; before anything was left out by hand."
+    paragraphs = [describe_light(light), *describe_quality(report).splitlines()]
+    return Section("Quality of the light", paragraphs, [Picture(_png(quality_figure(report)), caption)])
+
+
+def _residual_figure(result: PlaneResult) -> Figure:
+    from matplotlib.figure import Figure
+
+    columns = {name: np.array(values) for name, values in result.residual.items()}
+    figure = Figure(figsize=(7, 2.8), layout="constrained")
+    axes = figure.add_subplot()
+    for nm in np.unique(columns["wavelength_nm"]):
+        own = columns["wavelength_nm"] == nm
+        white = columns["residual"][own] / columns["sd"][own]
+        axes.plot(columns["distance_mm"][own], white, ".", markersize=4, label=f"{nm:g} nm")
+    axes.axhline(0.0, color="0.6", linewidth=0.8)
+    axes.set(xlabel="distance of source and detector [mm]", ylabel="residual / noise [1]")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize="x-small", ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
 
 
 def _tables(result: PlaneResult) -> list[Table]:

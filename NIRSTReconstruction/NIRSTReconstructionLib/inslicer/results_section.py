@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import slicer
 from BreastBiomarkersLib.inslicer.panel import showing_errors
 from slicer.i18n import tr as _
 
@@ -129,4 +130,6 @@ class ResultsSection:
         panel = self._panel
         with showing_errors(_("The report was not written.")):
             path = panel.ui.reportPathLineEdit.currentPath
-            panel.logic.exportReport(path, panel.parameters.image, *panel.lesion(), panel.parameters.optodes)
+            optodes = panel.parameters.optodes
+            with slicer.util.WaitCursor():
+                panel.logic.exportReport(path, panel.parameters.image, *panel.lesion(), optodes, panel.light())
