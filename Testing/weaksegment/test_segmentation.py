@@ -343,3 +343,18 @@ def test_intensities_are_compared_again_inside_and_outside_of_what_was_found(cas
     assert dice(twice.mask.array, mask.array) > dice(once.mask.array, mask.array) - 0.01
     unexcluded = segment_by_random_walk(volume, points, RandomWalkSettings(exclude_non_enhancing=False))
     assert len(unexcluded.record["solves"]) == 8
+
+
+@pytest.mark.parametrize(
+    "settings, advice",
+    [(PublishedSettings(), "random-walk method"), (RandomWalkSettings(longest_side=400), "fewer working voxels")],
+    ids=["published", "random-walk"],
+)
+def test_lesions_too_large_for_the_memory_are_refused(settings, advice):
+    image = Volume(np.broadcast_to(np.uint8(0), (300, 400, 400)), np.eye(4), "huge")
+    middle, ends = np.array([200.0, 200.0, 150.0]), (20, 380, 20, 380, 20, 280)
+    positions = np.tile(middle, (6, 1))
+    positions[np.arange(6), np.arange(6) // 2] = ends
+    points = ExtremePoints.from_ras(positions, image)
+    with pytest.raises(InputError, match=f"million voxels; this method takes 8 million.*{advice}"):
+        segment_by_random_walk(image, points, settings)

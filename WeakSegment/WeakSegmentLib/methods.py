@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +23,14 @@ from WeakSegmentLib.settings import PublishedSettings, RandomWalkSettings, Setti
 from WeakSegmentLib.working_grid import WorkingGrid
 
 CUBE = np.ones((3, 3, 3), dtype=bool)
+
+MAX_WALKED_VOXELS = 8_000_000
+"""Voxels of one walk, which takes about 0.2 kB for each. Measured peaks for a lesion of 160 x 160 x 80 voxels
+(Testing/benchmarks/weaksegment_speed.csv): 0.69 GB for the 3.5 million with its surroundings, 0.77 GB for the 3.9
+million of the published method. So this limit stays below 2 GB."""
+
+MAX_CROP_VOXELS = 500_000_000
+"""Image voxels around the lesion that are read and made coarser; they take some bytes for each."""
 
 MIN_MEASURED_VOXELS = 20
 """Fewer working voxels than this make no histogram."""
@@ -94,6 +103,32 @@ def crop_of(points: ExtremePoints, volume: Volume, settings: Settings) -> tuple[
         stop = np.minimum(volume.shape, points.box_stop_kji - 1 + margin)
         return tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
     return WorkingGrid.around(points, volume.shape, volume.spacing, settings.longest_side).crop
+
+
+def require_memory(points: ExtremePoints, volume: Volume, settings: Settings) -> None:
+    """Require that what a method keeps in memory has a size that a desktop computer has room for.
+
+    Raises
+    ------
+    InputError
+        If the box of the points and its surroundings are too large for the method.
+    """
+    crop = crop_of(points, volume, settings)
+    read = math.prod(s.stop - s.start for s in crop)
+    if isinstance(settings, PublishedSettings):
+        walked, advice = read, "Use the random-walk method, which works on a coarser grid."
+    else:
+        grid = WorkingGrid.around(points, volume.shape, volume.spacing, settings.longest_side)
+        walked, advice = math.prod(grid.shape), "Choose fewer working voxels along the longest side."
+    for count, most, what in (
+        (read, MAX_CROP_VOXELS, "Resample the image first."),
+        (walked, MAX_WALKED_VOXELS, advice),
+    ):
+        if count > most:
+            raise InputError(
+                f"The box of the six points and its surroundings hold {count / 1e6:.0f} million voxels; this method "
+                f"takes {most / 1e6:.0f} million. {what}"
+            )
 
 
 def _require_contrast(image: NDArray[np.float32], volume: Volume) -> None:

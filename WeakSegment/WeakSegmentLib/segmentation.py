@@ -15,7 +15,14 @@ from BreastBiomarkersLib.progress import Progress, ignore_progress
 from BreastBiomarkersLib.volume import Volume
 from numpy.typing import NDArray
 
-from WeakSegmentLib.methods import Click, CropResult, crop_intensities, walk_as_published, walk_on_posterior
+from WeakSegmentLib.methods import (
+    Click,
+    CropResult,
+    crop_intensities,
+    require_memory,
+    walk_as_published,
+    walk_on_posterior,
+)
 from WeakSegmentLib.points import ExtremePoints
 from WeakSegmentLib.settings import METHODS, NetworkSettings, PublishedSettings, RandomWalkSettings, Settings
 
@@ -83,8 +90,8 @@ def segment_by_random_walk(
     Raises
     ------
     InputError
-        If the images do not share a grid, hold voxels that are not numbers or are constant near the lesion, or show no
-        background around it.
+        If the images do not share a grid, hold voxels that are not numbers or are constant near the lesion, show no
+        background around it, or the lesion has more voxels than the method takes.
     """
     settings = RandomWalkSettings() if settings is None else settings
     for more in (pre, others):
@@ -93,12 +100,13 @@ def segment_by_random_walk(
                 f"'{more.name}' ({_grid(more)}) is not on the grid of '{volume.name}' ({_grid(volume)}), or lies "
                 "elsewhere in the patient. Resample it to that image first."
             )
+    require_memory(points, volume, settings)
+    if isinstance(settings, NetworkSettings):
+        from WeakSegmentLib.network_method import walk_with_network  # needs torch, whose import is not timed
     started = time.perf_counter()
     if isinstance(settings, PublishedSettings):
         found = walk_as_published(volume, pre, points, clicks, settings, progress)
     elif isinstance(settings, NetworkSettings):
-        from WeakSegmentLib.network_method import walk_with_network  # needs torch
-
         found = walk_with_network(volume, pre, points, clicks, settings, progress, others)
     else:
         found = walk_on_posterior(volume, pre, points, clicks, settings, progress, others)

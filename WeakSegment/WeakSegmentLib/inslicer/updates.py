@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -27,11 +26,11 @@ from BreastBiomarkersLib.volume import Volume
 from WeakSegmentLib.inslicer.learning_packages import ensure_learning_packages
 from WeakSegmentLib.inslicer.lesions import TUMOR_COLOR, Lesion, Prompts, lesions_in_scene, segment_names
 from WeakSegmentLib.kinetics import percent_enhancement
-from WeakSegmentLib.methods import Click, crop_of
+from WeakSegmentLib.methods import Click, crop_of, require_memory
 from WeakSegmentLib.points import ExtremePoints
 from WeakSegmentLib.pseudo_mask import Label
 from WeakSegmentLib.segmentation import Segmentation, segment_by_random_walk
-from WeakSegmentLib.settings import METHODS, NetworkSettings, PublishedSettings, RandomWalkSettings, Settings
+from WeakSegmentLib.settings import METHODS, NetworkSettings, RandomWalkSettings, Settings
 
 UNLABELED_COLOR = (1.0, 0.79, 0.08)
 FILL_OPACITY = 0.2
@@ -39,12 +38,6 @@ NEOPLASM = (
     "Segmentation category and type - DICOM master list~SCT^49755003^Morphologically Altered Structure"
     "~SCT^86049000^Neoplasm, Primary~^^~Anatomic codes - DICOM master list~SCT^76752008^Breast~^^"
 )
-MAX_NATIVE_VOXELS = 8_000_000
-"""Of the part of the image that the published method works on; it takes about 1 kB for each."""
-
-MAX_VOXELS = 500_000_000
-"""The same for the other methods, which make the grid coarser at once; they take some bytes for each."""
-
 CONTRASTS = ("difference", "percent", "alone")
 RECORD_TAG = "WeakSegment.Record"
 """Segment tag with every input and constant of the run, for `WeakSegmentLib.segmentation.replay`."""
@@ -148,9 +141,9 @@ def ask(
     if segmentation_node is not None:
         require_writable(segmentation_node)
     points = lesion.extreme_points(grid)
+    require_memory(points, grid, chosen)
     crops = [crop_of(points, grid, s) for s in _stages(chosen)]
     crop = tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*crops, strict=True))
-    _require_memory(crop, chosen)
     volume = _part_of_volume(volume_node, grid, crop)
     pre = None if pre_node is None or contrast == "alone" else _part_of_pre(pre_node, grid, crop)
     if pre is not None and contrast == "percent":
@@ -197,18 +190,6 @@ def _require_network(settings: NetworkSettings) -> None:
         raise InputError(
             "No lesion network comes with this version. Choose the file of one in the section Advanced, or use the "
             "random-walk method."
-        )
-
-
-def _require_memory(crop: tuple[slice, ...], settings: Settings) -> None:
-    native = isinstance(settings, PublishedSettings)
-    most = MAX_NATIVE_VOXELS if native else MAX_VOXELS
-    count = math.prod(s.stop - s.start for s in crop)
-    if count > most:
-        advice = "Use the random-walk method, which works on a coarser grid." if native else "Resample the image first."
-        raise InputError(
-            f"The box of the six points and its surroundings hold {count / 1e6:.0f} million voxels; this method takes "
-            f"{most / 1e6:.0f} million. {advice}"
         )
 
 
