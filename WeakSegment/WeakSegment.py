@@ -777,6 +777,12 @@ class WeakSegmentLogic(ScriptedLoadableModuleLogic):
         question = self.ask(*inputs, contrast=contrast, **settings)
         return self.write(question, final_answer(question.inputs, progress))
 
+    def record(self, segmentationNode, segmentId):
+        """Return every input and constant a segment was made with, for `WeakSegmentLib.segmentation.replay`."""
+        from WeakSegmentLib.inslicer.updates import read_record
+
+        return read_record(segmentationNode, segmentId)
+
     def canUndo(self):
         return self._updates.can_undo()
 

@@ -170,6 +170,8 @@ def test_network_method_with_weights_of_ones_own(host, cases, tmp_path, monkeypa
     record = cases.run_record(widget)
     assert record["method"] == "network"
     assert (record["settings"]["weights"], record["settings"]["refine_iterations"]) == (str(path), 1)
+    with pytest.raises(ValueError, match="no segment 'other' that WeakSegment made"):
+        widget.logic.record(p.output, "other")
     ui.refineSpinBox.setValue(0)
     ui.scoreButton.click()
     assert slicer.util.getNode("Lesion: network score")

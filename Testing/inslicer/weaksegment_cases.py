@@ -801,10 +801,7 @@ def case_deleted_nodes_are_not_replaced_by_others():
 
 
 def run_record(widget):
-    text = vtk.mutable("")
-    segment = widget.parameters.output.GetSegmentation().GetSegment(lesion_segment(widget))
-    assert segment.GetTag("WeakSegment.Record", text)
-    return json.loads(str(text))
+    return widget.logic.record(widget.parameters.output, lesion_segment(widget))
 
 
 def case_what_is_missing_is_said():

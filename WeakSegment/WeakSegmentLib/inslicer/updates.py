@@ -18,6 +18,7 @@ from BreastBiomarkersLib.inslicer.nodes import (
     place_beside,
     require_in_scene,
     require_writable,
+    segment_tag,
     segmentation_for,
 )
 from BreastBiomarkersLib.progress import Progress, ignore_progress, portion
@@ -384,6 +385,22 @@ def set_record(segmentation_node: Any, segment_id: str, result: Segmentation) ->
     """Keep with a segment how it was made."""
     record = json.dumps(result.record).replace("|", "\\u007c")  # Slicer separates tags in files by |
     segmentation_node.GetSegmentation().GetSegment(segment_id).SetTag(RECORD_TAG, record)
+
+
+def read_record(segmentation_node: Any, segment_id: str) -> dict[str, Any]:
+    """Return what `set_record` keeps with a segment, for `WeakSegmentLib.segmentation.replay`.
+
+    Raises
+    ------
+    InputError
+        If there is no such segment, or it was not made here.
+    """
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    text = "" if segment is None else segment_tag(segment, RECORD_TAG)
+    if not text:
+        raise InputError(f"'{segmentation_node.GetName()}' has no segment '{segment_id}' that WeakSegment made.")
+    record: dict[str, Any] = json.loads(text)
+    return record
 
 
 def _new_ids(segmentation_node: Any) -> list[str]:
