@@ -278,7 +278,8 @@ class RadiomicsPanelWidget(ModulePanel):
 
     def apply(self):
         p = self.parameters
-        inputs = (p.image, p.segmentation, self.chosenIds(), self.anySettings(), self.families(), p.table)
+        table = self.logic.tableToUpdate(p.table)
+        inputs = (p.image, p.segmentation, self.chosenIds(), self.anySettings(), self.families(), table)
         done = self.run(
             lambda progress: self.logic.extract(*inputs, progress=progress, rowPerSegment=p.rowPerSegment),
             _("The features were not computed."),
@@ -502,7 +503,33 @@ class RadiomicsPanelLogic(ScriptedLoadableModuleLogic):
         progress=ignore_progress,
         rowPerSegment=False,
     ):
-        """Measure segments of an image; the table has a row per feature and a column per segment, or the other way."""
+        """Measure segments of an image; for example ``logic.extract(image, segmentation, None, "ct", ["morph"])``.
+
+        Parameters
+        ----------
+        volumeNode, segmentationNode
+            Image and segmentation; parent transforms count if they are linear.
+        segmentIds : list of str, optional
+            Default all segments.
+        settings : str, path or settings
+            Name of a preset, file (.json, pyradiomics' .yaml), or Settings with lengths in mm.
+        families : list of str, optional
+            Of `families()`; default all.
+        tableNode : vtkMRMLTableNode, optional
+            Overwritten; default a new one.
+        rowPerSegment : bool
+            A row per segment and a column per feature, instead of the other way round.
+
+        Returns
+        -------
+        Extracted
+            Table node, and one Extraction per segment and filtered image: values, units, notes, settings.
+
+        Raises
+        ------
+        InputError
+            If an input is missing, empty or elsewhere, or would give more than 1024 gray levels. No node is changed.
+        """
         from BreastBiomarkersLib.inslicer.nodes import require_in_scene
 
         segments = self.chosenSegments(segmentationNode, segmentIds)
@@ -513,6 +540,13 @@ class RadiomicsPanelLogic(ScriptedLoadableModuleLogic):
         require_in_scene(volumeNode, segmentationNode, *([] if tableNode is None else [tableNode]))
         where = (volumeNode, segmentationNode, list(segments))
         return Extracted(self.write(extractions, *where, chosen, tableNode, rowPerSegment), extractions)
+
+    def tableToUpdate(self, tableNode):
+        """Return the table if features may go into it, None if it holds something else, which is not overwritten."""
+        from RadiomicsPanelLib.inslicer.feature_table import is_feature_table
+
+        empty = tableNode is not None and tableNode.GetNumberOfColumns() == 0
+        return tableNode if empty or is_feature_table(tableNode) else None
 
     def changes(self, tableNode):
         """Return work for a thread: what differs from what a table was computed from."""
@@ -591,7 +625,33 @@ class RadiomicsPanelLogic(ScriptedLoadableModuleLogic):
         onImageGrid=False,
         progress=ignore_progress,
     ):
-        """Map features or families around each voxel of the segments; maps of an earlier run are updated."""
+        """Map features around each voxel of the segments; maps of an earlier run are updated.
+
+        For example ``logic.maps(image, segmentation, None, ["glcm_contrast", "ngtdm"], radius=2).nodes``.
+
+        Parameters
+        ----------
+        volumeNode, segmentationNode, segmentIds, settings
+            As in `extract`; settings "pyradiomics" have no maps.
+        features : sequence of str
+            Features ("glcm_contrast") or whole families ("glcm").
+        radius : int, voxels
+            The kernel is a cube of 2 radius + 1 voxels of the prepared grid.
+        aggregation : str
+            "3D_avg", "3D_comb", "2D_avg" or "2D_comb".
+        onImageGrid : bool
+            On the image's voxels instead of the prepared ones.
+
+        Returns
+        -------
+        RadiomicsPanelLib.inslicer.mapping.MapsMade
+            Volume nodes, not a number where a feature does not apply, and the same as arrays.
+
+        Raises
+        ------
+        InputError
+            As `extract`, or if a feature is unknown or has no maps. No node is changed.
+        """
         from RadiomicsPanelLib.inslicer.mapping import make_maps
 
         segments = self.chosenSegments(segmentationNode, segmentIds)
@@ -615,7 +675,37 @@ class RadiomicsPanelLogic(ScriptedLoadableModuleLogic):
         tableNode=None,
         progress=ignore_progress,
     ):
-        """Divide segments by the values of volumes: by limits (a list), a model (or its file), "kmeans" or "gmm"."""
+        """Divide segments into habitats by the values of volumes, and measure these.
+
+        For example ``logic.habitats(t2, segmentation, None, [t2, adc], how=[300.0, 1200.0])``.
+
+        Parameters
+        ----------
+        volumeNode, segmentationNode, segmentIds, settings
+            As in `extract`; the image decides the grid.
+        channelNodes : list of vtkMRMLScalarVolumeNode, optional
+            Co-registered images and feature maps; default the image alone.
+        how : list of float, HabitatModel, path or str
+            A limit per channel in its own unit, a model or its .json file, or "kmeans" or "gmm" to fit one.
+        count : int, optional
+            Habitats to fit; default by silhouette and stability.
+        smoothing : float, voxels
+            Standard deviation of the Gaussian over the channels; 0 for none. A model has its own.
+        seed : int
+            Of the fit.
+        outputNode, tableNode : optional
+            Segmentation of earlier habitats and table to overwrite; default new ones.
+
+        Returns
+        -------
+        RadiomicsPanelLib.inslicer.dividing.Divided
+            Segmentation, table, model, label maps and values.
+
+        Raises
+        ------
+        InputError
+            As `extract`, or if channels and model do not fit, or the output holds other segments. No node is changed.
+        """
         from RadiomicsPanelLib.habitats import read_model
         from RadiomicsPanelLib.inslicer.dividing import make_habitats
 
@@ -625,11 +715,50 @@ class RadiomicsPanelLogic(ScriptedLoadableModuleLogic):
         inputs = (volumeNode, segmentationNode, segments, channelNodes or [volumeNode], self.settings(settings))
         return make_habitats(*inputs, how, count, smoothing, seed, outputNode, tableNode, progress)
 
-    def extractCohort(self, manifest, output, settings="mr", families=None, scheduler=None, progress=ignore_progress):
-        """Measure the cases of a manifest into a folder; see RadiomicsPanelLib.cohort.extract_cohort."""
+    def extractCohort(
+        self,
+        manifest,
+        output,
+        settings="mr",
+        families=None,
+        scheduler=None,
+        progress=ignore_progress,
+        workers=None,
+    ):
+        """Measure the cases of a manifest into a folder; what was measured there before is taken over.
+
+        Touches no node. For example ``logic.extractCohort("cases.csv", "out", "ct", ["morph", "glcm"])``.
+
+        Parameters
+        ----------
+        manifest : path
+            CSV or JSON with case, image and mask in each line, or a folder; see RadiomicsPanelLib.manifest.
+        output : path
+            Folder for features.csv (and .parquet where pyarrow is there), failures.csv and the results of each case.
+        settings, families
+            As in `extract`.
+        scheduler : str, optional
+            Address of a running Dask scheduler, such as "tcp://host:8786".
+        workers : int, optional
+            Processes of this computer, where no scheduler is given; by default one less than it has cores, and this
+            process alone where Dask is not installed.
+
+        Returns
+        -------
+        RadiomicsPanelLib.cohort.CohortTable
+
+        Raises
+        ------
+        InputError
+            If nothing could be measured, or an argument is wrong. A bad case only goes to failures.csv.
+        """
+        import multiprocessing
+
+        from BreastBiomarkersLib.inslicer.jobs import python_executable
         from RadiomicsPanelLib.cohort import extract_cohort
 
-        return extract_cohort(manifest, self.settings(settings), output, scheduler, progress, families, workers=1)
+        multiprocessing.set_executable(python_executable())  # else the workers would be further Slicers
+        return extract_cohort(manifest, self.settings(settings), output, scheduler, progress, families, workers)
 
 
 class RadiomicsPanelTest(ScriptedLoadableModuleTest):

@@ -495,4 +495,69 @@ def case_segments_kept_as_surfaces_are_measured():
     assert len(places) == 2
 
 
+def finish(widget, seconds=120.0):
+    """Let the jobs of the pages end."""
+    end = time.monotonic() + seconds
+    while any(page.running for page in widget.pages):
+        slicer.app.processEvents()
+        time.sleep(0.01)
+        assert time.monotonic() < end, "the job does not end"
+
+
+def case_maps_and_habitats_are_made_in_the_panel():
+    volume, segmentation = make_exam()
+    widget = open_panel("mapsPage")
+    widget.parameters.mapFeatures = ["stat_mean"]
+    widget.ui.mapsRunButton.click()
+    finish(widget)
+    maps = [node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if node is not volume]
+    assert [node.GetName() for node in maps] == ["lesion 1 stat mean", "lesion 2 stat mean"]
+    for node, mean in zip(maps, (110.0, 160.0), strict=True):
+        assert abs(np.nanmedian(slicer.util.arrayFromVolume(node)) - mean) < 6
+        assert node.GetDisplayNode().GetColorNodeID() == "vtkMRMLColorTableNodeFileViridis.txt"
+    widget.parameters.habitatChannels, widget.parameters.habitatLimits = [volume], [135.0]
+    assert widget.ui.habitatsRunButton.enabled, widget.ui.habitatsRunButton.toolTip
+    widget.ui.habitatsRunButton.click()
+    finish(widget)
+    habitats = widget.parameters.habitatSegmentation
+    assert habitats is not None
+    assert habitats.GetSegmentation().GetNumberOfSegments() == 4, "low and high of both lesions"
+    assert "lesion 1: " in widget.ui.habitatsResultLabel.text
+    table = widget.parameters.habitatTable
+    assert set(column_of(table, "Segment")) == {"lesion 1", "lesion 2"}
+    assert segmentation.GetSegmentation().GetNumberOfSegments() == 2, "what was divided stays"
+    widget.exit()
+
+
+def case_a_cohort_is_measured_from_the_panel():
+    from BreastBiomarkersLib.volume import write_volume
+
+    z, y, x = np.mgrid[-5:6, -6:7, -7:8]
+    ball = Volume((z**2 + y**2 + x**2 <= 16).astype(np.uint8), np.eye(4), "mask")
+    widget = open_panel("cohortPage")
+    kept = [widget.ui.manifestPathLineEdit.currentPath, widget.ui.cohortFolderPathLineEdit.currentPath]
+    features = widget.ui.featuresPathLineEdit.currentPath
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_volume(ball, folder / "mask.nrrd")
+        noise = np.random.default_rng(5).normal(70.0, 5.0, ball.shape)
+        write_volume(ball.with_array(noise, "image"), folder / "image.nrrd")
+        (folder / "cases.csv").write_text("case,image,mask\nfirst,image.nrrd,mask.nrrd\nsecond,none.nrrd,mask.nrrd\n")
+        widget.parameters.excludedFamilies = [family for family in widget.logic.families() if family != "stat"]
+        widget.ui.workersSpinBox.value = 1
+        widget.ui.manifestPathLineEdit.currentPath = str(folder / "cases.csv")
+        widget.ui.cohortFolderPathLineEdit.currentPath = str(folder / "out")
+        assert widget.ui.cohortRunButton.enabled, widget.ui.cohortRunButton.toolTip
+        widget.ui.cohortRunButton.click()
+        finish(widget)
+        assert "1 rows from 2 images" in widget.ui.cohortResultLabel.text
+        assert "none.nrrd" in widget.ui.failuresTable.item(0, 3).text()
+        with (folder / "out" / "features.csv").open() as file:
+            (row,) = csv.DictReader(file)
+        assert row["case"] == "first"
+        widget.ui.manifestPathLineEdit.currentPath, widget.ui.cohortFolderPathLineEdit.currentPath = kept
+        widget.ui.featuresPathLineEdit.currentPath = features
+    widget.exit()
+
+
 CASES = [case for name, case in sorted(globals().items()) if name.startswith("case_")]

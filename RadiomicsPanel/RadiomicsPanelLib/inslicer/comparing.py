@@ -15,6 +15,8 @@ from RadiomicsPanelLib.yaml_pyradiomics import (
     extract_with_pyradiomics,
 )
 
+COMPARISON = "RadiomicsPanel.Comparison"  # attribute of our tables: what came out, in words
+
 
 def comparison_table(
     cases: Sequence[Case], parameters: PyradiomicsParameters, progress: Progress = ignore_progress
@@ -29,6 +31,7 @@ def comparison_table(
     rows: list[tuple[str, str, float | None, float | None, float | None]] = []
     for n, case in enumerate(cases):
         step = portion(progress, n / len(cases), (n + 1) / len(cases))
+        step(0.0, f"pyradiomics measures {case.segment}")
         theirs = extract_with_pyradiomics(case, parameters)
         ours = extract_like_pyradiomics(case, parameters, portion(step, 0.5, 1.0))
         for name in dict.fromkeys((*ours, *theirs)):
@@ -36,6 +39,10 @@ def comparison_table(
             difference = None if a is None or b is None else abs(a - b) / max(abs(b), 1e-12)
             rows.append((case.segment, name, a, b, difference))
     columns = ("Segment", "Feature", "RadiomicsPanel", "pyradiomics", "Relative difference")
-    return table_to_node(
+    table = table_to_node(
         {title: [row[n] for row in rows] for n, title in enumerate(columns)}, None, f"{cases[0].name} comparison"
     )
+    known = [(row[4], row[1], row[0]) for row in rows if row[4] is not None]
+    worst = "" if not known else " The largest relative difference is {:.1e}: {} of {}.".format(*max(known))
+    table.SetAttribute(COMPARISON, f"{len(known)} of {len(rows)} values compared.{worst}")
+    return table

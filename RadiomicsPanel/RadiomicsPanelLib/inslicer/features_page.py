@@ -42,8 +42,10 @@ class FeaturesPage(Page):
     def setup(self) -> None:
         """Fill the tree of features and the list of filters, and connect."""
         tree = self.ui.featuresTree
-        tree.setColumnWidth(0, 270)
-        tree.setColumnWidth(1, 60)
+        tree.header().setStretchLastSection(False)
+        tree.header().setSectionResizeMode(0, qt.QHeaderView.Stretch)
+        for column, width in ((1, 50), (2, 80)):  # pixels
+            tree.setColumnWidth(column, width)
         for category, title in CATEGORIES.items():
             of_category = [(f, [x for x in f.features if x.category == category]) for f in FAMILIES]
             top = qt.QTreeWidgetItem()

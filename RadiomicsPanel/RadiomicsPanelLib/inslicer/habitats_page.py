@@ -25,10 +25,11 @@ from RadiomicsPanelLib.inslicer.dividing import (
 )
 from RadiomicsPanelLib.inslicer.labels import say
 from RadiomicsPanelLib.inslicer.maps_page import input_problem
-from RadiomicsPanelLib.inslicer.packages import ensure_packages
+from RadiomicsPanelLib.inslicer.packages import ensure_packages, packages_not_there
 from RadiomicsPanelLib.inslicer.page import Page
 
 FITTED = ("kmeans", "gmm")
+NEEDED = ("scikit-learn",)  # to fit
 ROW_HEIGHT = 22  # pixels
 MODEL_KEY = "RadiomicsPanel/habitatModel"
 
@@ -50,6 +51,8 @@ class HabitatsPage(Page):
         ui.limitsButton.connect("clicked()", self.on_medians)
         ui.judgementPlotButton.connect("clicked()", self.on_plot)
         ui.habitatSaveButton.connect("clicked()", self.on_save)
+        ui.habitatInstallButton.connect("clicked()", self.on_install)
+        ui.judgementTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
         for signal in ("currentPathChanged(QString)", "validInputChanged(bool)"):
             ui.habitatModelPathLineEdit.connect(signal, self.on_model_chosen)
         ui.habitatModelPathLineEdit.currentPath = qt.QSettings().value(MODEL_KEY) or ""
@@ -89,6 +92,9 @@ class HabitatsPage(Page):
         ):
             getattr(ui, name).setVisible(shown)
         say(ui.channelsLabel, self._describe_channels())
+        missing = packages_not_there(*NEEDED) if method in FITTED else []
+        say(ui.habitatPackagesLabel, _("Needs {names}.").format(names=", ".join(missing)) if missing else "")
+        ui.habitatInstallButton.setVisible(bool(missing))
         model = model_of_node(p.habitatSegmentation)
         ui.habitatSaveButton.enabled = model is not None
         ui.judgementPlotButton.enabled = model is not None and bool(model.silhouettes)
@@ -103,7 +109,7 @@ class HabitatsPage(Page):
         p, panel = self.parameters, self.panel
         with showing_errors(_("The segments were not divided.")):
             if p.habitatMethod.value in FITTED:
-                ensure_packages("scikit-learn")
+                ensure_packages(*NEEDED)
             how = self._how()
             inputs = (p.image, p.segmentation, panel.chosenIds(), self._channels(), panel.settings(), how)
             settings = (p.habitatCount if p.habitatCount > 1 else None, p.habitatSmoothing)
@@ -156,6 +162,12 @@ class HabitatsPage(Page):
             chart = plot_judgement(require_model(self.parameters.habitatSegmentation))
             if slicer.app.layoutManager() is not None:
                 slicer.modules.plots.logic().ShowChartInLayout(chart)
+
+    def on_install(self) -> None:
+        """Install what clustering needs."""
+        with showing_errors(_("The packages were not installed.")):
+            ensure_packages(*NEEDED)
+        self.panel.refresh()
 
     def on_save(self) -> None:
         """Write the model of the shown habitats."""

@@ -27,11 +27,13 @@ class MapsPage(Page):
         tree.header().setStretchLastSection(False)
         tree.header().setSectionResizeMode(0, qt.QHeaderView.Stretch)
         for family, features in mappable().items():
-            parent = qt.QTreeWidgetItem(tree)
+            parent = qt.QTreeWidgetItem()
+            tree.addTopLevelItem(parent)
             parent.setText(0, family)
             parent.setFlags(parent.flags() | qt.Qt.ItemIsUserCheckable | qt.Qt.ItemIsAutoTristate)
             for feature in features:
-                item = qt.QTreeWidgetItem(parent)
+                item = qt.QTreeWidgetItem()
+                parent.addChild(item)
                 item.setText(0, feature.name.replace("_", " "))
                 item.setText(1, feature.unit.replace("I", _("intensity")))
                 item.setToolTip(0, feature.reference)

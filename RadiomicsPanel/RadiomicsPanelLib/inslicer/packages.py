@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from BreastBiomarkersLib.inslicer.requirements import ensure_requirements
 
 MODULE = "RadiomicsPanel"
+_IMPORT_NAMES = {"scikit-learn": "sklearn"}
 LIST = Path(__file__).parents[2] / "Resources" / f"{MODULE}-requirements.txt"
 
 
@@ -20,6 +22,11 @@ def ensure_packages(*names: str) -> None:
     """
     listed = optional_packages()
     ensure_requirements([listed[name] for name in names], MODULE)
+
+
+def packages_not_there(*names: str) -> list[str]:
+    """Return those of the packages that cannot be imported; nothing is imported to find out."""
+    return [name for name in names if find_spec(_IMPORT_NAMES.get(name, name)) is None]
 
 
 def optional_packages() -> dict[str, str]:

@@ -5,11 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import qt
 import slicer
 from BreastBiomarkersLib.inslicer.jobs import PanelJob
 from BreastBiomarkersLib.inslicer.panel import showing_errors
 from BreastBiomarkersLib.progress import Progress
 from slicer.i18n import tr as _
+
+MARGIN = 40  # pixels beside a picture
+LEAST_WIDTH, MOST_WIDTH = 300, 900  # pixels, of a picture
+
+
+class _WidthFollower(qt.QObject):
+    """Event filter that calls a function when a widget's width changed."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        qt.QObject.__init__(self)
+        self._changed = changed
+        self._width = -1
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:  # noqa: N802 - Qt calls it
+        if event.type() == qt.QEvent.Resize and watched.width != self._width:
+            self._width = watched.width
+            self._changed()
+        return False
 
 
 class Page:
@@ -43,6 +62,7 @@ class Page:
         self.container = container
         self.ui: Any = panel.ui
         self.job: PanelJob | None = None
+        self._widths: list[_WidthFollower] = []
         if self.ui_name:
             top = slicer.util.loadUI(panel.resourcePath(f"UI/{self.ui_name}.ui"))
             container.layout().addWidget(top)
@@ -86,8 +106,22 @@ class Page:
         if self.job is not None:
             self.job.close()
             self.job = None
+        for follower in self._widths:
+            self.container.removeEventFilter(follower)
+        self._widths.clear()
 
     # For subclasses to call
+
+    def follow_width(self, label: Any, draw: Callable[[], None]) -> None:
+        """Call `draw` when the page gets wider or narrower; the picture in the label does not hold it open."""
+        label.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Preferred)
+        follower = _WidthFollower(draw)
+        self.container.installEventFilter(follower)
+        self._widths.append(follower)
+
+    def picture_width(self) -> int:
+        """Return how wide a picture on the page may be, in pixels."""
+        return int(min(max(self.container.width - MARGIN, LEAST_WIDTH), MOST_WIDTH))
 
     def make_job(self, button: Any, bar: Any, start: Callable[[], None]) -> None:
         """Give the page its own run button, which calls `start`, and reads Cancel while its job runs."""

@@ -24,7 +24,7 @@ from RadiomicsPanelLib.inslicer.sources import image_version, mask_version
 from RadiomicsPanelLib.roi import Case, LevelPreview
 from RadiomicsPanelLib.settings import MAX_LEVELS, Settings, settings_to_dict
 
-PICTURE_SIZE = (400, 190)
+PICTURE_HEIGHT = 190  # pixels
 
 REASONS = {
     "spacing_kji_mm": _(
@@ -139,6 +139,7 @@ class PreparationPage(Page):
             [_("Segment"), _("Before [ml]"), _("After [ml]"), _("Voxels"), _("Levels"), _("Voxels/level")]
         )
         ui.previewTable.verticalHeader().hide()
+        self.follow_width(ui.histogramLabel, lambda: self._draw(ui.previewTable.currentRow()))
         ui.previewTable.connect("currentCellChanged(int,int,int,int)", lambda row, *rest: self._draw(row))
 
     def cleanup(self) -> None:
@@ -353,7 +354,7 @@ class PreparationPage(Page):
         self._draw(row)
 
     def _draw(self, row: int) -> None:
-        if not 0 <= row < len(self._previews):
+        if self.parameters is None or not 0 <= row < len(self._previews):
             return
         name, preview = self._previews[row]
         label = self.ui.histogramLabel
@@ -363,9 +364,8 @@ class PreparationPage(Page):
             return
         if len(preview.counts):
             unit = getattr(self.panel.anySettings(), "intensity_unit", "")
-            label.setPixmap(
-                draw_histogram(PICTURE_SIZE, label, preview.edges, preview.counts, f"{name} [{unit or '-'}]")
-            )
+            size = (self.picture_width(), PICTURE_HEIGHT)
+            label.setPixmap(draw_histogram(size, label, preview.edges, preview.counts, f"{name} [{unit or '-'}]"))
         else:
             label.clear()
         self.ui.previewStatusLabel.text = "\n".join(preview.warnings)

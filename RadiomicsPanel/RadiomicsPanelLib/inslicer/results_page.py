@@ -16,6 +16,7 @@ from BreastBiomarkersLib.inslicer.panel import showing_errors
 from slicer.i18n import tr as _
 
 from RadiomicsPanelLib.extract import Extraction
+from RadiomicsPanelLib.inslicer.comparing import COMPARISON
 from RadiomicsPanelLib.inslicer.data_page import SEGMENT_EVENTS
 from RadiomicsPanelLib.inslicer.edited_settings import settings_record
 from RadiomicsPanelLib.inslicer.feature_table import (
@@ -33,7 +34,7 @@ from RadiomicsPanelLib.inslicer.page import Page
 from RadiomicsPanelLib.inslicer.picture import draw_bars, draw_points
 from RadiomicsPanelLib.inslicer.sources import image_version, mask_version, sources_of
 
-PICTURE_SIZE = (400, 220)
+PICTURE_HEIGHT = 220  # pixels
 BAR, SCATTER = 0, 1
 
 
@@ -58,6 +59,7 @@ class ResultsPage(Page):
         ui.chartButton.connect("clicked()", self._on_chart)
         for box in (ui.plotTypeComboBox, ui.plotXComboBox, ui.plotYComboBox):
             box.connect("currentIndexChanged(int)", lambda index: self._draw())
+        self.follow_width(ui.plotLabel, self._draw)
         ui.plotTypeComboBox.addItems([_("Bars: one feature in all segments"), _("Points: one feature against another")])
         self._compare_tip = ui.compareButton.toolTip
 
@@ -116,7 +118,8 @@ class ResultsPage(Page):
             self._show_stale(table.GetAttribute(STALE) or "")
             self._check(table)
         else:
-            ui.staleLabel.text = "" if table is None else _("This table was not made here; nothing is known about it.")
+            unknown = _("This table holds no features of this module.")
+            ui.staleLabel.text = "" if table is None else table.GetAttribute(COMPARISON) or unknown
 
     def _read(self, table: Any) -> None:
         """Show what a table holds beside its values."""
@@ -211,10 +214,11 @@ class ResultsPage(Page):
             return
         names, x, y = zip(*points, strict=True)
         labels = (ui.plotXComboBox.currentText, ui.plotYComboBox.currentText)
+        size = (self.picture_width(), PICTURE_HEIGHT)
         if bars:
-            pixmap = draw_bars(PICTURE_SIZE, ui.plotLabel, names, x, labels[0])
+            pixmap = draw_bars(size, ui.plotLabel, names, x, labels[0])
         else:
-            pixmap = draw_points(PICTURE_SIZE, ui.plotLabel, names, x, y, labels)
+            pixmap = draw_points(size, ui.plotLabel, names, x, y, labels)
         ui.plotLabel.setPixmap(pixmap)
 
     def _on_chart(self) -> None:
@@ -261,10 +265,14 @@ class ResultsPage(Page):
             slicer.util.showStatusMessage(_("Written {path}").format(path=path), 5000)
 
     def _on_compare(self) -> None:
-        p, settings = self.parameters, self.panel.anySettings()
-        with showing_errors(_("The values were not compared.")), slicer.util.WaitCursor():
-            table = self.logic.compareWithPyradiomics(p.image, p.segmentation, self.panel.chosenIds(), settings)
-            p.table = table
+        p = self.parameters
+        inputs = (p.image, p.segmentation, self.panel.chosenIds())
+        table = self.panel.run(
+            lambda progress: self.logic.compareWithPyradiomics(*inputs, self.panel.anySettings(), progress),
+            _("The values were not compared."),
+        )
+        if table is not None and self.parameters is not None:
+            self.parameters.table = table
 
 
 def _after(work: Any, first: list[str]) -> Any:

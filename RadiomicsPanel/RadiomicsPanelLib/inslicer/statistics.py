@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from BreastBiomarkersLib.files import require_file
 from BreastBiomarkersLib.inslicer.nodes import table_to_node
 
 from RadiomicsPanelLib.catalog import ALL_FEATURES
+from RadiomicsPanelLib.inslicer.packages import packages_not_there
 from RadiomicsPanelLib.study import MAX_TABLE_BYTES
 
 MODULE = "RadiomicsPanelLib"
@@ -38,7 +38,6 @@ PACKAGES = {
 }
 """Command -> packages it cannot do without."""
 
-_IMPORT_NAMES = {"scikit-learn": "sklearn"}
 _ALWAYS_TEXT = ("case", "segment", "filter", "notes")
 _FEATURE_KEYS = tuple(sorted({feature.key for feature in ALL_FEATURES}))
 _SHOWN_VALUES = 200
@@ -137,7 +136,7 @@ def packages_missing(method: str, scheduler: str = "") -> list[str]:
     A cohort needs dask for a scheduler; for several processes and Parquet it is better off with what is listed.
     """
     wanted = ("dask", "distributed", "pyarrow") if method == "cohort" else PACKAGES[method]
-    return [name for name in wanted if find_spec(_IMPORT_NAMES.get(name, name)) is None]
+    return packages_not_there(*wanted)
 
 
 def result_folder(output: str, method: str) -> Path:

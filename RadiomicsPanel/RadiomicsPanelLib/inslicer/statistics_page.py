@@ -41,7 +41,6 @@ MODELS = {
     "random-forest": "Random forest",
 }
 ICCS = {"1,1": "ICC(1,1), test-retest", "2,1": "ICC(2,1), agreement", "3,1": "ICC(3,1), consistency"}
-LEAST_WIDTH = 440  # pixels, of a picture
 NO_COLUMNS = TableColumns((), ())
 
 
@@ -78,6 +77,7 @@ class StatisticsPage(Page):
         ui.installPackagesButton.connect("clicked()", self.on_install)
         ui.figureComboBox.connect("currentIndexChanged(int)", self.on_figure)
         ui.statisticsTableComboBox.connect("currentIndexChanged(int)", self.on_table)
+        self.follow_width(ui.figureLabel, lambda: self.on_figure(ui.figureComboBox.currentIndex))
         self.make_job(ui.statisticsRunButton, ui.statisticsProgressBar, self.compute)
         self.forget()
 
@@ -97,8 +97,13 @@ class StatisticsPage(Page):
         self._read_columns(ui.featuresPathLineEdit.currentPath, ui.clinicalPathLineEdit.currentPath)
         for name in METHODS:
             getattr(ui, f"{name}Page").setVisible(name == method)
-        clinical = method != "repeatability"
-        ui.clinicalPathLineEdit.enabled = clinical
+        ui.clinicalPathLineEdit.enabled = method != "repeatability"
+        for name, shown in (
+            ("pictureFormatComboBox", method != "harmonize"),
+            ("statisticsSeedSpinBox", method in ("model", "survival")),
+        ):
+            getattr(ui, name).setVisible(shown)
+            getattr(ui, f"{name}Caption").setVisible(shown)
         missing = packages_missing(method)
         say(ui.packagesLabel, _("Needs {names}.").format(names=", ".join(missing)) if missing else "")
         ui.installPackagesButton.setVisible(bool(missing))
@@ -213,7 +218,7 @@ class StatisticsPage(Page):
         if not 0 <= index < len(self._figures):
             return
         pixmap = qt.QPixmap(str(self._figures[index]))
-        width = min(max(self.container.width - 40, LEAST_WIDTH), pixmap.width())
+        width = min(self.picture_width(), pixmap.width())
         label.setPixmap(pixmap.scaledToWidth(width, qt.Qt.SmoothTransformation))
         label.toolTip = str(self._figures[index])
 
