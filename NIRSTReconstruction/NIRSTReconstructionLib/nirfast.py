@@ -181,7 +181,8 @@ def _numbers(path: Path, skip: int = 0) -> NDArray[np.float64]:
             warnings.simplefilter("ignore")  # an empty file is reported below
             table: NDArray[Any] = np.loadtxt(path, skiprows=skip, ndmin=2, encoding="utf-8")
     except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"'{path.name}' is damaged or cut off: {error}") from error
+        what = str(error).partition(";")[0]  # the rest is advice to programmers
+        raise InputError(f"'{path.name}' is damaged or cut off: {what}") from error
     if table.size == 0:
         raise InputError(f"'{path.name}' holds no numbers.")
     return table

@@ -755,6 +755,11 @@ def case_optode_table_follows_the_list():
     assert "Fiber 1 is" in widget.ui.optodesStatusLabel.text
     assert not widget.ui.applyButton.enabled
     p.optodes.SetNthControlPointPositionWorld(0, *first)
+    assert "counts as fiber" not in widget.ui.optodesStatusLabel.text
+    position = p.optodes.GetNthControlPointPositionWorld(3)
+    p.optodes.UnsetNthControlPointPosition(3)
+    assert "Point '5' counts as fiber 4" in widget.ui.optodesStatusLabel.text
+    p.optodes.SetNthControlPointPositionWorld(3, *position)
     widget.ui.optodesTable.item(3, 0).setText("D4")
     assert p.optodes.GetNthControlPointLabel(3) == "D4"
     widget.ui.placeOptodeButton.click()

@@ -8,14 +8,14 @@ from typing import Any
 import slicer
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.inslicer.live import LatestWins
-from BreastBiomarkersLib.inslicer.nodes import slice_to_ras
+from BreastBiomarkersLib.inslicer.nodes import points_from_node, slice_to_ras
 from BreastBiomarkersLib.inslicer.panel import showing_errors
 from slicer.i18n import tr as _
 
 from NIRSTReconstructionLib.inslicer.inputs import BodySource, Outline, fibers_from_node, plane_from_node
 from NIRSTReconstructionLib.inslicer.optodes import OptodeRow, optode_rows, renumber, reverse, shift
 from NIRSTReconstructionLib.inslicer.tables import TextTable
-from NIRSTReconstructionLib.inslicer.words import describe_optodes, describe_outline, describe_unlit
+from NIRSTReconstructionLib.inslicer.words import describe_optodes, describe_outline, describe_skipped, describe_unlit
 
 
 class OptodesSection:
@@ -102,7 +102,8 @@ class OptodesSection:
         plane = None if plane_node is None else plane_from_node(plane_node)
         if plane is not None and self.outline is not None:
             self.outline.at_fibers(fibers, plane)
-        lines = [describe_optodes(fibers, plane, self.outline), describe_unlit(fibers, light), self._found]
+        skipped = describe_skipped(points_from_node(optodes_node, "optodes").labels)
+        lines = [describe_optodes(fibers, plane, self.outline), skipped, describe_unlit(fibers, light), self._found]
         return "\n".join(filter(None, lines))
 
     def show(self, optodes_node: Any, plane_node: Any, light: Any) -> None:

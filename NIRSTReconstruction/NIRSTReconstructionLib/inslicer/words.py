@@ -49,6 +49,18 @@ def describe_outline(outline: Any) -> str:
     return text
 
 
+def describe_skipped(labels: Sequence[str]) -> str:
+    """Return a warning where labels are numbers but not those that count; "" where each point is what it is called."""
+    if not all(label.isdecimal() for label in labels):
+        return ""
+    wrong = [n for n, label in enumerate(labels, start=1) if int(label) != n]
+    if not wrong:
+        return ""
+    return _("Point '{label}' counts as fiber {n}: the order of the list counts, not the labels.").format(
+        label=labels[wrong[0] - 1], n=wrong[0]
+    )
+
+
 def describe_quality(report: Any) -> str:
     """Return what was found about the light as a whole."""
     count, total = int(report.suggested.sum()), int(report.measurements.active.sum())
