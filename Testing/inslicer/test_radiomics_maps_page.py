@@ -417,8 +417,17 @@ def test_missing_package_is_said(halves, panel_host, monkeypatch, caplog):
     p.image, p.segmentation, p.habitatChannels = volume, segmentation, [volume]
     p.habitatMethod = type(p.habitatMethod).KMEANS
     from BreastBiomarkersLib.inslicer import requirements
+    from RadiomicsPanelLib.inslicer import packages
 
+    assert widget.ui.habitatPackagesLabel.text == ""
+    real = packages.find_spec
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name == "sklearn" else real(name))
     monkeypatch.setattr(requirements, "_is_satisfied", lambda requirement: "scikit-learn" not in requirement)
+    widget.refresh()
+    assert widget.ui.habitatPackagesLabel.text == "Needs scikit-learn."
+    widget.ui.habitatInstallButton.click()
+    assert "scikit-learn" in caplog.text
+    caplog.clear()
     widget.ui.habitatsRunButton.click()
     assert "scikit-learn" in caplog.text
     assert widget.ui.habitatsResultLabel.text == ""
