@@ -33,8 +33,9 @@ NETWORK_METHODS = ("hybrid", "znet")
 """Networks that are shipped; both need an MRI."""
 
 CAUTION = {
-    "znet": "The shipped Z-Net was trained briefly: it paints contrast wherever the MRI shows a lesion, whatever the "
-    "light says (weights/znet.md). Use it to compare, not to measure."
+    "znet": "The shipped Z-Net was trained briefly: where the MRI shows a lesion it paints water, and a part of the "
+    "hemoglobin, whatever the light says; a lesion that the MRI does not show it misses (weights/znet.md). Use it to "
+    "compare, not to measure."
 }
 """What a user of a shipped network has to know."""
 

@@ -4,7 +4,7 @@
 #   Testing/benchmarks/train_nirst_networks.sh FOLDER [full|small]
 #
 # full (default): 18,000 + 23,000 phantoms, 200 epochs, 100 pixels; for a GPU with 80 GB or more.
-# small: 4,000 + 3,200 phantoms, 48 pixels, half the width, 4 to 26 epochs; about 40 minutes of one core with
+# small: 4,000 + 3,200 phantoms, 48 pixels, half the width, 3 to 26 epochs; about 45 minutes of one core with
 # AVX512-BF16. It made the weights that are shipped and the table beside this script.
 # Stopped at any time, the same call goes on where it was. Several GPUs: RUN="torchrun --nproc-per-node=8 -m".
 # A budget for each command, such as LIMIT="timeout 540", lets a scheduler cut the work into pieces.
@@ -27,7 +27,7 @@ else
   matched=4000 mixed=2400 shaped=300 deep=200 count=200 other=50 slow=6 seeds="0"
   bodies=("36 46 16" "48 38 12")
   brief="--small --bfloat16 --epochs"
-  more=([znet]="$brief 12" [ynet]="$brief 4" [no-mri]="$brief 3" [mri-only]="$brief 4"
+  more=([znet]="$brief 22 --learning-rate 0.006" [ynet]="$brief 4" [no-mri]="$brief 3" [mri-only]="$brief 4"
     [hybrid]="$brief 26 --looks 1 --learning-rate 0.003")
 fi
 wrong=(--no-contrast 15 --mri-invisible 15)
