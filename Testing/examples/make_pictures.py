@@ -33,6 +33,7 @@ def main() -> None:
         (docs / "weaksegment.png").write_bytes(picture)
         (docs / "weaksegment-distance.png").write_bytes(distances)
     draw_synthetic_exam(host, modules, docs)
+    draw_light_panel(host, docs)
 
 
 def draw_real_case() -> tuple[bytes, bytes]:
@@ -107,7 +108,7 @@ def draw_synthetic_exam(host, modules, docs: Path) -> None:
     optodes = nirst.placeRing(plane, image)
     truth = (exam.truthSegmentationNode, exam.truthSegmentId)
     simulated = nirst.simulate(image, plane, optodes, *truth, tissueNode=exam.tissueNode, seed=SEED)
-    light = nirst.reconstruct(image, plane, optodes, simulated.measurements, simulated.reference, "dri", *lesion)
+    light = nirst.reconstruct(image, plane, optodes, simulated.measurements, simulated.reference, "adaptive", *lesion)
     sampled = light.sample(simulated.truth)
     units = {row.quantity: row.unit for row in light.contrast}
     images = [PlaneImage(titles[n], units[n], v, sampled[n]) for n, v in light.plane.values.items()]
@@ -122,6 +123,28 @@ def draw_synthetic_exam(host, modules, docs: Path) -> None:
     panel.parameters.segmentIds = [lesion[1]]
     panel.ui.applyButton.click()
     host.grab("RadiomicsPanel", docs / "radiomicspanel.png")
+    panel.parameters.allSettings = True
+    panel.refresh()
+    panel.showPage("preparationPage")
+    host.wait_until(lambda: not any(getattr(getattr(page, "live", None), "busy", False) for page in panel.pages), 60)
+    host.grab("RadiomicsPanel", docs / "radiomicspanel-preparation.png")
+    slicer.mrmlScene.Clear()
+
+
+def draw_light_panel(host, docs: Path) -> None:
+    """Draw NIRSTReconstruction with its sample exam, reconstructed and assessed."""
+    import slicer
+
+    import NIRSTReconstruction
+
+    NIRSTReconstruction.loadSyntheticExam()
+    panel = host.enter("NIRSTReconstruction")
+    host.wait_until(lambda: not (panel.optodesSection.busy or panel.qualitySection.busy), 120)
+    panel.ui.applyButton.click()
+    host.wait_until(lambda: not panel.job.running, 600)
+    for section in ("inputs", "plane", "optodes", "data", "method"):
+        getattr(panel.ui, f"{section}CollapsibleButton").collapsed = True
+    host.grab("NIRSTReconstruction", docs / "nirst-panel.png")
     slicer.mrmlScene.Clear()
 
 

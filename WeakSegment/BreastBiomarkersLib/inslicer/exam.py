@@ -107,7 +107,7 @@ def run_exam(
     files: ExamFiles,
     logics: Logics,
     output: str | Path,
-    method: str = "dri",
+    method: str = "adaptive",
     radiomics_settings: str = "mr",
     progress: Progress = ignore_progress,
 ) -> dict[str, Any]:
