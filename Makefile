@@ -34,7 +34,7 @@ endif
 	  || { echo "Python 3.11 or 3.12 is needed; name one with: make PYTHON=/path/to/python3.12"; exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "Install the venv module first: apt install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[host,mesh,report,cohort,statistics,fast,learning,dicom,test]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[host,mesh,report,cohort,statistics,fast,learning,dicom,snirf,test]"
 	@if $(BIN)/python -c 'import PySide6.QtWidgets' 2>/dev/null; then : > $@.new; \
 	  else Testing/host/fetch_qt_libraries.sh .venv/qt-libraries > $@.new; fi
 	@mv $@.new $@
