@@ -229,6 +229,70 @@ def test_associations_and_survival_from_the_panel(panel_host, panel, tmp_path):
     assert ui.statisticsTableView.mrmlTableNode() is None
 
 
+def test_model_harmonization_and_repeatability_from_the_panel(panel_host, panel, tmp_path, shared_data):
+    """On rows of the real table; scanner and repeats are made from it."""
+    with (shared_data / "stats" / "wdbc.csv").open() as file:
+        header, *rows = list(csv.reader(file))
+    rows = [(row[0], row[1], [float(cell) for cell in row[2:10]]) for row in rows[:120]]
+    rng = np.random.default_rng(6)
+    spread = np.std([values for _case, _group, values in rows], axis=0)
+    for name, copies in (("repeats", (1, 2)), ("study", (1,))):
+        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["case", "segment", "copy", "scanner", "diagnosis", *header[2:10]])
+            for n, (case, group, values) in enumerate(rows):
+                for copy in copies:
+                    noisy = values + 0.1 * spread * rng.normal(size=8) + spread * (n % 2)
+                    writer.writerow([case, "lesion", copy, "AB"[n % 2], group, *noisy.tolist()])
+    ui = panel.ui
+    ui.featuresPathLineEdit.currentPath = str(tmp_path / "repeats.csv")
+    ui.statisticsFolderPathLineEdit.currentPath = str(tmp_path)
+    choose(ui.statisticsMethodComboBox, "repeatability")
+    choose(ui.repeatComboBox, "copy")
+    choose(ui.blandAltmanComboBox, "mean_radius")
+    ui.statisticsRunButton.click()
+    finish(panel_host, panel)
+    assert "8 of 8 features" in ui.statisticsResultLabel.text
+    assert ui.figureComboBox.currentText == "bland altman mean radius"
+    assert ui.statisticsTableView.mrmlTableNode().GetNumberOfRows() == 8
+
+    ui.featuresPathLineEdit.currentPath = str(tmp_path / "study.csv")
+    choose(ui.statisticsMethodComboBox, "harmonize")
+    assert not ui.pictureFormatComboBox.isVisibleTo(ui.pictureFormatComboBox.parent())
+    choose(ui.batchComboBox, "scanner")
+    check(ui.covariatesListWidget, "diagnosis")
+    ui.statisticsRunButton.click()
+    finish(panel_host, panel)
+    assert "120 rows from 2 scanners" in ui.statisticsResultLabel.text
+    with (tmp_path / "harmonization" / "harmonized.csv").open() as file:
+        radius = {"A": [], "B": []}
+        for row in csv.DictReader(file):
+            radius[row["scanner"]].append(float(row["mean_radius"]))
+    assert abs(np.mean(radius["A"]) - np.mean(radius["B"])) < 0.5 * spread[0], "it was one standard deviation more"
+
+    ui.featuresPathLineEdit.currentPath = str(tmp_path / "harmonization" / "harmonized.csv")
+    choose(ui.statisticsMethodComboBox, "model")
+    choose(ui.modelOutcomeComboBox, "diagnosis")
+    for box in (ui.permutationsSpinBox, ui.bootstrapsSpinBox):
+        box.value = 0
+    ui.repeatsSpinBox.value, ui.foldsSpinBox.value = 1, 3
+    ui.statisticsRunButton.click()
+    finish(panel_host, panel)
+    assert "by nested cross-validation" in ui.statisticsResultLabel.text
+    assert "120 patients" in ui.statisticsResultLabel.text
+    assert [ui.figureComboBox.itemText(n) for n in range(ui.figureComboBox.count)] == ["calibration", "roc"]
+    panel.parameters.allSettings = True
+    panel.showPage("cohortPage")
+    window = panel_host.panel("RadiomicsPanel")
+    window.show()
+    widths = []
+    for width in (480, 600, 480):
+        window.resize(width, 1900)
+        panel_host.process_events(0)
+        widths.append(ui.figureLabel.pixmap.width())
+    assert widths[0] == widths[2] < widths[1], "the picture follows the panel both ways"
+
+
 def test_what_the_child_refuses_and_warns_of_is_shown(panel_host, panel, tmp_path, caplog):
     ui = panel.ui
     features = write_study(tmp_path / "study.csv", 12)
@@ -306,11 +370,11 @@ def test_every_method_gives_arguments_its_command_takes(panel, tmp_path):
 
 def test_missing_package_is_offered(panel, tmp_path, monkeypatch, caplog):
     from BreastBiomarkersLib.inslicer import requirements
-    from RadiomicsPanelLib.inslicer import statistics
+    from RadiomicsPanelLib.inslicer import packages
 
     ui = panel.ui
-    real = statistics.find_spec
-    monkeypatch.setattr(statistics, "find_spec", lambda name: None if name == "lifelines" else real(name))
+    real = packages.find_spec
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name == "lifelines" else real(name))
     monkeypatch.setattr(requirements, "_is_satisfied", lambda requirement: "lifelines" not in requirement)
     ui.featuresPathLineEdit.currentPath = str(write_study(tmp_path / "study.csv"))
     ui.statisticsFolderPathLineEdit.currentPath = str(tmp_path)
