@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="GRAY",
         help="gray value between air and breast in the image, 0 if it shows no air (default: found from the image)",
     )
-    demo.add_argument("--method", default="adaptive", choices=LIGHT_METHODS, help="of the reconstruction, default adaptive")
+    demo.add_argument("--method", default="adaptive", choices=LIGHT_METHODS, help="of reconstruction, default adaptive")
     demo.add_argument("--settings", default="mr", metavar="PRESET_OR_FILE", help="radiomics settings, default mr")
     demo.add_argument("--seed", type=int, default=1, metavar="N", help="of the synthetic exam and simulated light")
     demo.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for scene, tables and report")
