@@ -257,7 +257,7 @@ def _column_kinds(path: Path) -> tuple[list[str], list[bool]]:
     is_text = [False] * len(header)
     for _, cells in _rows(path, header):
         for n in [n for n in undecided if cells[n]]:
-            is_text[n] = not _is_number(cells[n])
+            is_text[n] = not is_number(cells[n])
             undecided.discard(n)
         if not undecided:
             break
@@ -288,7 +288,8 @@ def _rows(path: Path, header: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
         yield line, cells
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Return whether a cell of a table holds a number."""
     try:
         float(cell)
     except ValueError:
@@ -300,7 +301,7 @@ def _number(cell: str, where: str) -> float:
     """Return the number in a cell, not a number if it is empty."""
     if not cell:
         return math.nan
-    value = float(cell) if _is_number(cell) else math.nan
+    value = float(cell) if is_number(cell) else math.nan
     if not math.isfinite(value):
         raise InputError(f"{where}: '{cell}' is not a finite number. Leave cells empty that do not apply.")
     return value

@@ -13,10 +13,7 @@ from BreastBiomarkersLib import command_line
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.progress import Progress, portion
 
-LIGHT_METHODS = (
-    *("adaptive", "tikhonov", "dri", "soft-prior", "hard-prior", "regions-field", "linear"),
-    *("hybrid", "znet"),
-)
+LIGHT_METHODS = tuple("adaptive tikhonov dri soft-prior hard-prior regions-field linear hybrid znet".split())
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 

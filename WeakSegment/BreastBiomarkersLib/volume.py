@@ -116,6 +116,23 @@ def apply_affine(matrix: NDArray[np.float64], points: NDArray[Any]) -> NDArray[n
     return points @ matrix[:3, :3].T + matrix[:3, 3]
 
 
+def opened(path: Path) -> sitk.ImageFileReader:
+    """Return a reader of an image file that has read its header, not its voxels.
+
+    Raises
+    ------
+    InputError
+        If it is not an image in a known format.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise InputError(f"'{path.name}' cannot be read as NRRD, NIfTI or MetaImage. Is it complete?") from error
+    return reader
+
+
 def read_volume(path: str | Path, max_bytes: int = MAX_BYTES) -> Volume:
     """Return the scalar 3-D image in a NRRD, NIfTI or MetaImage file, in RAS.
 
@@ -132,12 +149,7 @@ def read_volume(path: str | Path, max_bytes: int = MAX_BYTES) -> Volume:
         If the file is missing, truncated, not an image, too large, or holds several channels or time frames.
     """
     path = require_file(path, "image")
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise InputError(f"'{path.name}' cannot be read as NRRD, NIfTI or MetaImage. Is it complete?") from error
+    reader = opened(path)
     size = reader.GetSize()
     if reader.GetNumberOfComponents() != 1 or any(n > 1 for n in size[3:]):
         raise InputError(

@@ -11,14 +11,14 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.files import atomic_path, require_file
 from BreastBiomarkersLib.points import read_points
-from BreastBiomarkersLib.volume import SUFFIXES, Volume, from_sitk, read_volume
+from BreastBiomarkersLib.volume import SUFFIXES, Volume, from_sitk, opened, read_volume
 
 from WeakSegmentLib.phases import phases_from_names
 from WeakSegmentLib.points import ExtremePoints
@@ -107,6 +107,24 @@ def _stamp(path: Path | None) -> tuple[int, int] | None:
     return None if status is None else (status.st_mtime_ns, status.st_size)
 
 
+def read_lines(path: Path) -> tuple[Sequence[str], list[tuple[int, dict[Any, Any]]]]:
+    """Return the column names of a CSV, and each row as its line number and its fields by column.
+
+    Raises
+    ------
+    InputError
+        If it is not a CSV in UTF-8.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or ()
+            rows = [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"'{path.name}' is not a CSV text file ({error}).") from error
+    return columns, rows
+
+
 def read_case_list(path: str | Path) -> list[ListedCase]:
     """Return the cases of a table; points that are not there yet get a place beside it.
 
@@ -116,13 +134,7 @@ def read_case_list(path: str | Path) -> list[ListedCase]:
         If the table is missing or not a CSV, lacks the columns case and image, or lines have no or the same name.
     """
     path = require_file(path, "table of cases")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or ()
-            rows = [(reader.line_num, row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"'{path.name}' is not a CSV text file ({error}).") from error
+    columns, rows = read_lines(path)
     for name in COLUMNS[:2]:
         if name not in columns:
             raise InputError(f"'{path.name}' has no column '{name}'. Its first line must name case, image and points.")
@@ -305,12 +317,7 @@ def case_name(text: str) -> str:
 
 def _grid_of(path: Path) -> Volume:
     """Return the grid of an image file, with zeros that take no memory for its voxels."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise InputError(f"'{path.name}' cannot be read as NRRD, NIfTI or MetaImage. Is it complete?") from error
+    reader = opened(path)
     if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
         return read_volume(path)  # which says what is wrong
     voxel = sitk.Image([1, 1, 1], sitk.sitkUInt8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import re
@@ -20,13 +19,13 @@ from BreastBiomarkersLib.progress import Progress, ignore_progress
 from BreastBiomarkersLib.volume import Volume, read_volume
 from numpy.typing import NDArray
 
+from WeakSegmentLib.case_list import COLUMNS, read_lines
 from WeakSegmentLib.network_input import network_image, to_network_grid
 from WeakSegmentLib.points import ExtremePoints
 from WeakSegmentLib.pseudo_mask import Label
 from WeakSegmentLib.segmentation import segment_by_random_walk
 from WeakSegmentLib.training_settings import TrainingSettings
 
-COLUMNS = ("case", "image", "points", "pre", "mask")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _MAX_PROBLEMS = 10
 
@@ -101,13 +100,7 @@ def read_cohort(path: str | Path, points_needed: bool = True) -> list[CohortCase
         needed field is empty, a file is not there, a name is used twice or not fit for a file name.
     """
     path = require_file(path, "cohort")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or ()
-            rows = [(reader.line_num, row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"'{path.name}' is not a CSV text file ({error}).") from error
+    columns, rows = read_lines(path)
     needed = COLUMNS[:3] if points_needed else COLUMNS[:2]
     missing = [name for name in needed if name not in columns]
     if missing:

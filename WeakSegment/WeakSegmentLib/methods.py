@@ -177,9 +177,9 @@ def walk_on_posterior(
 
     progress(0.95, "Writing the mask on the image grid")
     score = grid.refine(walk.score)
-    box = _box_on_crop(points, grid.crop)
+    box = box_on_crop(points, grid.crop)
     labels = make_pseudo_mask(score, box, settings.tumor_above, settings.background_below)
-    grown = _box_on_crop(points, grid.crop, grow=1)  # a click one slice off costs most on lesions of three slices
+    grown = box_on_crop(points, grid.crop, grow=1)  # a click one slice off costs most on lesions of three slices
     mask = np.zeros(score.shape, dtype=bool)
     mask[grown] = score[grown] > settings.segment_above
     clicked = np.zeros(score.shape, dtype=bool)
@@ -297,7 +297,7 @@ def walk_as_published(
         progress=portion(progress, 0.3, 0.98),
         device=settings.device,
     )
-    labels = make_pseudo_mask(walk.score, _box_on_crop(points, crop), settings.tumor_above, None)
+    labels = make_pseudo_mask(walk.score, box_on_crop(points, crop), settings.tumor_above, None)
     return CropResult(crop, labels == Label.TUMOR, labels, walk.score, None, {"solves": walk.solves})
 
 
@@ -366,7 +366,7 @@ def _holes(mask: NDArray[np.bool_], but_not: NDArray[np.bool_]) -> NDArray[np.bo
     return holes
 
 
-def _box_on_crop(points: ExtremePoints, crop: tuple[slice, ...], grow: int = 0) -> tuple[slice, ...]:
+def box_on_crop(points: ExtremePoints, crop: tuple[slice, ...], grow: int = 0) -> tuple[slice, ...]:
     """Return the box as an index into the crop, grown by a number of image voxels."""
     origin = np.array([s.start for s in crop])
     low = np.maximum(0, points.box_start_kji - grow - origin)

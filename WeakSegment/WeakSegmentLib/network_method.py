@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes, gaussian_filter
 
 from WeakSegmentLib.losses import contrastive_loss, partial_cross_entropy
-from WeakSegmentLib.methods import Click, CropResult, crop_intensities, walk_on_posterior
+from WeakSegmentLib.methods import Click, CropResult, box_on_crop, crop_intensities, walk_on_posterior
 from WeakSegmentLib.points import ExtremePoints
 from WeakSegmentLib.posterior import unmix
 from WeakSegmentLib.propagation import propagate_labels, propagation_loss
@@ -205,14 +205,7 @@ def walk_with_network(
     score = (1 / (1 + np.exp(-(log_odds(walked.score) + change)))).astype(np.float32)
 
     progress(0.95, "Writing the mask on the image grid")
-    start = np.array([s.start for s in walked.crop])
-    box, grown = (
-        tuple(
-            slice(int(max(0, a)), int(b))
-            for a, b in zip(points.box_start_kji - start - grow, points.box_stop_kji - start + grow, strict=True)
-        )
-        for grow in (0, 1)
-    )
+    box, grown = (box_on_crop(points, walked.crop, grow) for grow in (0, 1))
     mask = np.zeros(score.shape, dtype=bool)
     mask[grown] = score[grown] > walk_settings.segment_above
     if not any(not click.tumor for click in clicks):

@@ -16,7 +16,7 @@ from BreastBiomarkersLib.inslicer.nodes import table_to_node
 
 from RadiomicsPanelLib.catalog import ALL_FEATURES
 from RadiomicsPanelLib.inslicer.packages import packages_not_there
-from RadiomicsPanelLib.study import MAX_TABLE_BYTES
+from RadiomicsPanelLib.study import MAX_TABLE_BYTES, is_number
 
 MODULE = "RadiomicsPanelLib"
 
@@ -119,7 +119,7 @@ def _columns_of(path: str) -> list[Column]:
     for n, name in enumerate(header):
         cells = [row[n].strip() for row in rows if n < len(row) and row[n].strip()]
         values = set(cells)
-        is_text = name in _ALWAYS_TEXT or bool(cells) and not _is_number(cells[0])
+        is_text = name in _ALWAYS_TEXT or bool(cells) and not is_number(cells[0])
         shown = tuple(sorted(values)) if len(values) <= _SHOWN_VALUES else ()
         found.append(Column(name, _is_feature(name), is_text, shown))
     return found
@@ -216,7 +216,7 @@ def table_file_to_node(path: Path) -> Any:
     columns: dict[str, Sequence[Any]] = {}
     for n, title in enumerate(header):
         cells = [row[n] if n < len(row) else "" for row in rows]
-        numeric = any(cells) and all(not cell or _is_number(cell) for cell in cells)
+        numeric = any(cells) and all(not cell or is_number(cell) for cell in cells)
         columns[title] = [(float(cell) if cell else None) for cell in cells] if numeric else cells
     nodes = slicer.util.getNodesByClass("vtkMRMLTableNode")
     node = next((node for node in nodes if node.GetAttribute(_FILE) == str(path)), None)
@@ -288,11 +288,3 @@ def _read(path: Path, cells: int) -> tuple[list[str], list[list[str]], bool]:
             return header, rows, next(filled, None) is None
         except (csv.Error, UnicodeDecodeError) as error:
             raise InputError(f"'{path.name}' is not CSV in UTF-8 after line {reader.line_num} ({error}).") from error
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
