@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -231,7 +232,7 @@ def _read_table(path: Path) -> Fibers:
         raise InputError(f"'{path.name}' lacks the column {', '.join(sorted(lacking))}.")
     planar = "z" not in reader.fieldnames
     kinds, numbers, positions = [], [], []
-    for line, row in enumerate(reader, start=2):
+    for line, row in enumerate(_rows(reader, path.name), start=2):
         kind = (row["kind"] or "").strip().lower()
         if kind not in ("source", "detector", "fiber"):
             raise InputError(f"'{path.name}' line {line}: kind is '{kind}'; use source, detector or fiber.")
@@ -244,6 +245,13 @@ def _read_table(path: Path) -> Fibers:
     return _fibers(kinds, numbers, np.array(positions, dtype=np.float64).reshape(-1, 3), planar, path.name)
 
 
+def _rows(reader: csv.DictReader[str], name: str) -> Iterator[dict[str, str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise InputError(f"'{name}' is damaged: a cell in it has no end. Save it as CSV again.") from error
+
+
 def _fibers(kinds: list[str], numbers: list[int], positions: NDArray[Any], planar: bool, name: str) -> Fibers:
     placed = {}
     for kind in ("source", "detector"):
@@ -253,6 +261,10 @@ def _fibers(kinds: list[str], numbers: list[int], positions: NDArray[Any], plana
                 if n in at:
                     raise InputError(f"'{name}' gives {kind} {n} twice. Keep one position.")
                 at[n] = position
+        if max(at, default=0) > MAX_FIBERS:
+            raise InputError(f"'{name}' names {kind} {max(at)}; at most {MAX_FIBERS} are accepted.")
+        if min(at, default=1) < 1:
+            raise InputError(f"'{name}' gives {kind} the number {min(at)}. Numbers count from 1 without gaps.")
         missing = sorted(set(range(1, max(at, default=0) + 1)) - set(at))
         if missing or not at:
             what = f"{kind} {', '.join(map(str, missing[:8]))}" if missing else f"any {kind}"

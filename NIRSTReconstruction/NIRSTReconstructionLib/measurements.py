@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,10 @@ MAX_BYTES = 2**30
 """Largest measurement file that is read."""
 MIN_CHANNELS = 8
 """Fewer usable channels than this at every wavelength is not a tomographic measurement."""
+MAX_WAVELENGTHS = 256
+"""More different wavelengths than this are no wavelengths."""
+LEAST_NOISE, LEAST_TYPICAL_NOISE = 1e-6, 3e-5
+"""Smaller standard deviations than these shares of the amplitude, of one value and of most, are in another unit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,11 +222,16 @@ def measurements_from_rows(
     _check_wavelengths(nm, name)
     values = np.asarray(columns[3], dtype=np.float64)
     wavelengths = np.unique(nm)
+    if len(wavelengths) > MAX_WAVELENGTHS:
+        raise InputError(
+            f"'{name}' names {len(wavelengths)} different wavelengths; at most {MAX_WAVELENGTHS} are accepted. Is "
+            "another column taken for the wavelength?"
+        )
     channels, channel_at = np.unique(numbers, axis=0, return_inverse=True)
     at = (np.searchsorted(wavelengths, nm), channel_at.ravel())
     flat = np.ravel_multi_index(at, (len(wavelengths), len(channels)))
-    repeated = [n for n, count in Counter(flat.tolist()).items() if count > 1]
-    if repeated:
+    repeated = np.flatnonzero(np.bincount(flat) > 1)
+    if repeated.size:
         w, c = np.unravel_index(repeated[0], (len(wavelengths), len(channels)))
         raise InputError(
             f"'{name}' holds {len(repeated)} repeated measurements, first source {channels[c, 0]}, detector "
@@ -236,13 +245,20 @@ def measurements_from_rows(
         return result
 
     given = np.ones(amount, dtype=bool) if active is None else np.asarray(active, dtype=bool)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         log_amplitude = np.where(values > 0, np.log(values), np.nan)
         relative = np.full(amount, np.nan) if sd is None else np.asarray(sd, dtype=np.float64) / values
     relative = np.where(np.isnan(relative), DEFAULT_NOISE, relative)
     usable, remarks = _usable_rows(values, given, relative)
     if (usable & (relative <= 0)).any():
         raise InputError(f"'{name}': {int((usable & (relative <= 0)).sum())} standard deviations are zero or negative.")
+    used = relative[usable]
+    if used.size and (used.min() < LEAST_NOISE or np.median(used) < LEAST_TYPICAL_NOISE):
+        raise InputError(
+            f"'{name}': the standard deviations are {np.median(used):.1g} of the amplitude in the middle and "
+            f"{used.min():.1g} at least, less than any instrument's. Give them in the unit of the amplitude, not as a "
+            "share of it, or leave the column out."
+        )
     if amount < shape[0] * shape[1]:
         remarks.append(f"{shape[0] * shape[1] - amount} source-detector-wavelength combinations have no row.")
     phase = None if phase_deg is None else np.deg2rad(np.asarray(phase_deg, dtype=np.float64))
@@ -295,29 +311,12 @@ def read_csv_measurements(path: str | Path) -> Measurements:
     if path.stat().st_size > MAX_BYTES:
         raise InputError(f"'{path.name}' is larger than {MAX_BYTES >> 20} MB. Is it a measurement table?")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            columns = _read_columns(csv.reader(file), path.name)
     except UnicodeDecodeError as error:
         raise InputError(f"'{path.name}' is not a text file. Save it as CSV.") from error
-    reader = csv.reader(io.StringIO(text))
-    header = [cell.strip().lower().removesuffix("_nm").removesuffix("_deg") for cell in next(reader, [])]
-    required = ("source", "detector", "wavelength", "amplitude")
-    lacking = [column for column in required if column not in header]
-    if lacking:
-        raise InputError(f"'{path.name}' lacks the column {', '.join(lacking)}; its first line must name {required}.")
-    columns: dict[str, list[float]] = {c: [] for c in (*required, "phase", "sd", "active") if c in header}
-    for number, row in enumerate(reader, start=2):
-        if not any(cell.strip() for cell in row):
-            continue
-        if len(row) != len(header):
-            raise InputError(
-                f"'{path.name}' line {number} has {len(row)} of {len(header)} cells. Is the file complete?"
-            )
-        for column, values in columns.items():
-            cell = row[header.index(column)].strip()
-            try:
-                values.append(float(cell) if cell else np.nan)
-            except ValueError:
-                raise InputError(f"'{path.name}' line {number}: '{cell}' in '{column}' is not a number.") from None
+    except csv.Error as error:
+        raise InputError(f"'{path.name}' is damaged: a cell in it has no end. Save it as CSV again.") from error
     return measurements_from_rows(
         columns["source"],
         columns["detector"],
@@ -327,7 +326,49 @@ def read_csv_measurements(path: str | Path) -> Measurements:
         sd=columns.get("sd"),
         active=None if "active" not in columns else np.nan_to_num(columns["active"]) > 0,
         name=path.name,
-    )
+    ).remarking(*unfinished(path))
+
+
+def unfinished(path: Path) -> list[str]:
+    """Return a remark if the last line of a text file has no end: its last number may be cut off."""
+    with path.open("rb") as file:
+        file.seek(-1, io.SEEK_END)
+        complete = file.read(1) in b"\r\n"
+    return [] if complete else [f"The last line of '{path.name}' has no end. Was the file cut off in its last number?"]
+
+
+_REQUIRED = ("source", "detector", "wavelength", "amplitude")
+
+
+def _read_columns(reader: Iterator[list[str]], name: str) -> dict[str, NDArray[np.float64]]:
+    """Return the numbers of a table by column, row after row: the text is never held as a whole."""
+    titles = next(reader, [])
+    header = [cell.strip().lower().removesuffix("_nm").removesuffix("_deg") for cell in titles]
+    lacking = [column for column in _REQUIRED if column not in header]
+    if lacking:
+        joined = ",".join(titles)
+        other = next((what for mark, what in ((";", "semicolons"), ("\t", "tabs")) if mark in joined), "")
+        hint = f" Its cells are separated by {other}: save it with commas, and points in numbers." if other else ""
+        raise InputError(
+            f"'{name}' lacks the column {', '.join(lacking)}; its first line must name {', '.join(_REQUIRED)}.{hint}"
+        )
+    places = {column: header.index(column) for column in (*_REQUIRED, "phase", "sd", "active") if column in header}
+    for column in places:
+        if header.count(column) > 1:
+            raise InputError(f"'{name}' has the column {column} {header.count(column)} times. Keep the right one.")
+    values = {column: array("d") for column in places}
+    for number, row in enumerate(reader, start=2):
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) != len(header):
+            raise InputError(f"'{name}' line {number} has {len(row)} of {len(header)} cells. Is the file complete?")
+        for column, place in places.items():
+            cell = row[place].strip()
+            try:
+                values[column].append(float(cell) if cell else np.nan)
+            except ValueError:
+                raise InputError(f"'{name}' line {number}: '{cell[:40]}' in '{column}' is not a number.") from None
+    return {column: np.frombuffer(kept, dtype=np.float64) for column, kept in values.items()}
 
 
 def write_csv_measurements(measurements: Measurements, path: str | Path) -> None:
@@ -361,7 +402,10 @@ def _usable_rows(
         ("without a number", given & ~np.isfinite(amplitude)),
         ("with amplitude zero (dark or dead channel)", given & (amplitude == 0)),
         ("with negative amplitude (offset too large?)", given & (amplitude < 0)),
-        ("below their own noise (sd at least the amplitude)", given & (amplitude > 0) & (relative_sd >= 1)),
+        (
+            "below their own noise (sd, in the unit of the amplitude, is no less than it)",
+            given & (amplitude > 0) & (relative_sd >= 1),
+        ),
     ]
     for what, rows in kinds:
         usable &= ~rows

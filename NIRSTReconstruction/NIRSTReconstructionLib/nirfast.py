@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from BreastBiomarkersLib.files import require_file
 from numpy.typing import NDArray
 
 from NIRSTReconstructionLib.fibers import Fibers
-from NIRSTReconstructionLib.measurements import MAX_BYTES, Measurements, measurements_from_rows
+from NIRSTReconstructionLib.measurements import MAX_BYTES, Measurements, measurements_from_rows, unfinished
 from NIRSTReconstructionLib.mesh import TriangleMesh
 from NIRSTReconstructionLib.spectra import Spectra
 
@@ -63,7 +64,7 @@ def read_paa(path: str | Path) -> Measurements:
         active=table[:, 2::3].ravel() > 0,
         name=path.name,
     )
-    return measurements.remarking(*_gaps(measurements.channels))
+    return measurements.remarking(*_gaps(measurements.channels), *unfinished(path))
 
 
 def read_nirfast_fibers(path: str | Path) -> Fibers:
@@ -125,6 +126,8 @@ def read_excoef(path: str | Path, scatter_reference_nm: float = 1000.0) -> Spect
     extinction[:, :2] /= 1000  # per mM to per uM
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     order = np.argsort(table[:, 0])
+    if (np.diff(table[order, 0]) == 0).any():
+        raise InputError(f"'{path.name}' gives a wavelength twice. Keep one row for each.")
     return Spectra(table[order, 0], extinction[order], f"{path.name} {digest}", scatter_reference_nm)
 
 
@@ -139,10 +142,17 @@ def read_nirfast_mesh(path: str | Path) -> TriangleMesh:
     path = Path(path)
     nodes = _numbers(require_file(path.with_suffix(".node"), "node"))
     elements = _numbers(require_file(path.with_suffix(".elem"), "element"))
-    if elements.shape[1] != 3 or nodes.shape[1] < 3 or (nodes.shape[1] > 3 and np.ptp(nodes[:, 3]) > 0):
+    flat = nodes.shape[1] == 3 or (nodes.shape[1] > 3 and np.ptp(nodes[:, 3]) == 0)
+    if elements.shape[1] != 3 or not flat:
         raise InputError(
-            f"'{path.stem}' is a 3-D mesh ({elements.shape[1]} nodes per element). Reconstruction here is in a plane: "
+            f"'{path.stem}' is no mesh of triangles in a plane ({elements.shape[1]} nodes per element, "
+            f"{nodes.shape[1] - 1} coordinates per node). Reconstruction here is in a plane: "
             "give the MRI or mask, from which the body's outline in the fiber plane is taken."
+        )
+    if not (np.isfinite(nodes).all() and np.isin(elements, np.arange(1, len(nodes) + 1)).all()):
+        raise InputError(
+            f"'{path.stem}' holds a coordinate that is no number, or an element of a node that does not exist. Nodes "
+            "count from 1. Export the mesh again."
         )
     return TriangleMesh(nodes[:, 1:3], elements.astype(np.int64) - 1, order=1)
 
@@ -180,12 +190,24 @@ def _numbers(path: Path, skip: int = 0) -> NDArray[np.float64]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an empty file is reported below
             table: NDArray[Any] = np.loadtxt(path, skiprows=skip, ndmin=2, encoding="utf-8")
-    except (ValueError, UnicodeDecodeError) as error:
-        what = str(error).partition(";")[0]  # the rest is advice to programmers
-        raise InputError(f"'{path.name}' is damaged or cut off: {what}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"'{path.name}' is damaged: it is not a text file. Export it again.") from error
+    except ValueError as error:
+        raise InputError(f"'{path.name}' is damaged or cut off: {_where(str(error), skip)}") from error
     if table.size == 0:
         raise InputError(f"'{path.name}' holds no numbers.")
     return table
+
+
+def _where(complaint: str, skip: int) -> str:
+    """Return what numpy complains about in words for the user, with the line of the file."""
+    text = re.match(r"could not convert string (.*) to float64 at row (\d+), column (\d+)", complaint)
+    if text:
+        return f"{text[1]} in line {int(text[2]) + 1 + skip}, column {text[3]}, is no number."
+    width = re.match(r"the number of columns changed from (\d+) to (\d+) at row (\d+)", complaint)
+    if width:
+        return f"line {int(width[3]) + skip} has {width[2]} numbers, the lines before it {width[1]}."
+    return "it holds something that is no number."
 
 
 def _gaps(channels: NDArray[np.int64]) -> list[str]:

@@ -148,8 +148,10 @@ def plane_from_matrix(slice_to_ras: ArrayLike) -> Plane:
         matrix = np.asarray(slice_to_ras, dtype=np.float64)
     except (TypeError, ValueError):
         raise InputError("A plane matrix must hold 16 numbers.") from None
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise InputError(f"A plane matrix must be 4x4 finite numbers; this one has the shape {matrix.shape}.")
+    if matrix.shape != (4, 4):
+        raise InputError(f"A plane matrix must be 4x4 numbers; this one has the shape {matrix.shape}.")
+    if not np.isfinite(matrix).all():
+        raise InputError("The plane matrix holds something that is no finite number.")
     lengths = np.linalg.norm(matrix[:3, :2], axis=0)
     if (lengths < 1e-9).any() or np.abs(matrix[3] - [0, 0, 0, 1]).max() > 1e-6:
         raise InputError("The plane matrix has a zero axis or its last row is not 0 0 0 1.")
@@ -246,7 +248,7 @@ def read_plane(path: str | Path) -> Plane:
         return plane_from_points(read_points(path).positions_ras).plane
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"'{path.name}' is not valid JSON. Save the plane again.") from error
     try:
         if isinstance(content, dict) and "markups" in content:
@@ -258,7 +260,7 @@ def read_plane(path: str | Path) -> Plane:
         return plane_from_matrix(numbers.reshape(4, 4) if numbers.size == 16 else numbers)
     except InputError as error:
         raise InputError(f"'{path.name}': {error}") from error
-    except (TypeError, ValueError, KeyError, IndexError) as error:
+    except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
         raise InputError(f"'{path.name}' holds no plane; give a 4x4 matrix or a Slicer plane markup.") from error
 
 

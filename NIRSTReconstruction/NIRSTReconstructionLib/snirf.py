@@ -184,8 +184,9 @@ def _opened(path: str | Path) -> Iterator[tuple[Any, str]]:
     except InputError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
-        detail = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise InputError(f"'{path.name}' is no SNIRF file, or is damaged or cut off ({detail}).") from error
+        raise InputError(
+            f"'{path.name}' is no SNIRF file, or it is damaged or cut off. Copy it again from the instrument."
+        ) from error
 
 
 def _first(parent: Any, stem: str, what: str, name: str) -> tuple[Any, list[str]]:
@@ -219,7 +220,7 @@ def _group(parent: Any, key: str, name: str) -> Any:
 def _dataset(parent: Any, key: str, name: str, largest: int) -> Any:
     """Return a dataset that is stored in this file, of at most `largest` numbers, without reading it."""
     found = _inside(parent, key, name)
-    if not hasattr(found, "dtype") or found.shape is None:
+    if not isinstance(found, _h5py().Dataset) or found.shape is None:
         raise InputError(f"'{name}': '{key}' is not an array.")
     properties = found.id.get_create_plist()
     if found.is_virtual or properties.get_external_count():

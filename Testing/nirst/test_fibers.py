@@ -57,6 +57,9 @@ def test_point_list_labels(tmp_path, labels, sources, detectors):
         ("kind,number,x,y\nfiber,1,0,0\nfiber,2,8,0\n", "may be in cm"),
         ("kind,number,x,y\nfiber,1,0,0\nfiber,2,0.08,0\n", "may be in m:"),
         ("kind,number,x,y\nfiber,1,0,0\nfiber,2,80000,0\n", "may be in micrometers"),
+        ("kind,number,x,y\nfiber,0,0,0\nfiber,1,50,0\n", "the number 0. Numbers count from 1"),
+        (f"kind,number,x,y\nfiber,1,0,0\nfiber,{10**25},50,0\n", "at most 4096"),
+        ('kind,number,x,y\n"' + "fiber,1,0,0\n" * 20_000, "a cell in it has no end"),
     ],
 )
 def test_bad_tables_say_what_is_wrong(tmp_path, text, says):

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from BreastBiomarkersLib.errors import InputError
@@ -69,6 +71,7 @@ def test_missing_rows_are_stated():
         (lambda c: [c[0], c[1], c[2], 0 * c[3]], "at most 0 usable channels"),
         (lambda c: [x[:0] for x in c], "holds no measurement"),
         (lambda c: [c[0], c[1], c[2], c[3][:-1]], "differ in length"),
+        (lambda c: [np.arange(1, 301), np.arange(2, 302), 600 + np.arange(300), np.ones(300)], "300 different wave"),
     ],
 )
 def test_bad_tables_say_what_is_wrong(change, says):
@@ -80,6 +83,19 @@ def test_negative_standard_deviation_is_refused():
     source, detector, nm, amplitude = rows()
     with pytest.raises(InputError, match="zero or negative"):
         measurements_from_rows(source, detector, nm, amplitude, sd=-0.02 * amplitude)
+
+
+@pytest.mark.parametrize("sd", [1e-300, 1e-5])
+def test_noise_in_another_unit_is_refused(sd):
+    source, detector, nm, amplitude = rows()
+    with pytest.raises(InputError, match="in the unit of the amplitude, not as a share"):
+        measurements_from_rows(source, detector, nm, 1e3 * amplitude, sd=np.full(24, sd))
+
+
+def test_smallest_numbers_of_the_computer_are_no_light():
+    source, detector, nm, amplitude = rows()
+    with pytest.raises(InputError, match="0 usable channels"):
+        measurements_from_rows(source, detector, nm, 0 * amplitude + 1e-320, sd=0.02 * amplitude)
 
 
 def test_reordering_to_other_channels_masks_what_was_not_measured():
@@ -131,12 +147,36 @@ def test_csv_round_trip(tmp_path):
         ("source,detector,wavelength,amplitude\n1,2,800\n", "line 2 has 3 of 4 cells"),
         ("source,detector,wavelength,amplitude\n1,2,800,bright\n", "line 2: 'bright' in 'amplitude' is not a number"),
         ("source,detector,wavelength,amplitude\n", "holds no measurement"),
+        ("source;detector;wavelength;amplitude\n1;2;661;0,5\n", "separated by semicolons: save it with commas"),
+        ("source\tdetector\twavelength\tamplitude\n1\t2\t661\t0.5\n", "separated by tabs"),
+        ("source,detector,wavelength,amplitude,Amplitude\n1,2,661,1,2\n", "column amplitude 2 times"),
+        ('source,detector,wavelength,amplitude\n"' + "1,2,661,1\n" * 20_000, "a cell in it has no end"),
     ],
 )
 def test_bad_csv_says_where(tmp_path, text, says):
     (tmp_path / "data.csv").write_text(text)
     with pytest.raises(InputError, match=says):
         read_csv_measurements(tmp_path / "data.csv")
+
+
+def test_table_that_may_be_cut_in_its_last_number_is_remarked(tmp_path):
+    measured = measurements_from_rows(*rows())
+    write_csv_measurements(measured, tmp_path / "data.csv")
+    assert read_csv_measurements(tmp_path / "data.csv").remarks == ()
+    (tmp_path / "data.csv").write_bytes((tmp_path / "data.csv").read_bytes().rstrip())
+    assert "cut off in its last number?" in read_csv_measurements(tmp_path / "data.csv").remarks[0]
+
+
+def test_table_is_read_without_holding_its_text(tmp_path):
+    path = tmp_path / "data.csv"
+    line = "1,2,661,1.2345678901234567890123456789012345678901234567890123456789,0.0246913578\n"
+    path.write_text("source,detector,wavelength,amplitude,sd\n" + line * 100_000)
+    tracemalloc.start()
+    with pytest.raises(InputError, match="repeated measurements"):
+        read_csv_measurements(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * path.stat().st_size
 
 
 def test_binary_file_is_refused(tmp_path):

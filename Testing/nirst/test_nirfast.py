@@ -83,7 +83,8 @@ def test_file_that_ends_early_between_rows_is_remarked(tmp_path):
         (lambda text: text.replace("w735", "w7x5"), "no number: 7x5"),
         (lambda text: text.replace("w850", ""), "has 8 columns; source, detector and 3 for each of its 1"),
         (lambda text: text.split("\n")[0], "holds no numbers"),
-        (lambda text: text.replace("20 1", "twenty 1", 1), "damaged"),
+        (lambda text: text.replace("20 1", "twenty 1", 1), r"'twenty' in line \d+, column \d+, is no number"),
+        (lambda text: text.rstrip()[:-4], r"line 13 has \d numbers, the lines before it 8"),
         (lambda text: text.replace("w735\tw850", "w0.735\tw0.850"), "look like micrometers"),
         (lambda text: text + text.split("\n")[1] + "\n", "repeated measurements"),
     ],
@@ -97,8 +98,15 @@ def test_damaged_paa_says_what_is_wrong(tmp_path, change, says):
 
 def test_binary_paa_is_refused(tmp_path):
     (tmp_path / "d.paa").write_bytes(b"source det w735\n" + bytes(range(128, 256)))
-    with pytest.raises(InputError, match=r"d\.paa"):
+    with pytest.raises(InputError, match=r"'d\.paa' is damaged: it is not a text file"):
         read_paa(tmp_path / "d.paa")
+
+
+def test_last_number_without_an_end_is_remarked(tmp_path):
+    path = small_paa(tmp_path / "d.paa")
+    assert read_paa(path).remarks == ()
+    path.write_text(path.read_text().rstrip())
+    assert "cut off in its last number?" in read_paa(path).remarks[0]
 
 
 @pytest.mark.parametrize(
@@ -111,6 +119,7 @@ def test_binary_paa_is_refused(tmp_path):
         ("HbO\ndeoxyHb\n735 0.095\n", "as many"),
         ("HbO\ndeoxyHb\n735 0.095 0.25\n850 0.2\n", "rows of different length"),
         ("", "must name its columns"),
+        ("HbO\ndeoxyHb\n735 0.095 0.25\n735 0.2 0.1\n", "a wavelength twice"),
     ],
 )
 def test_bad_extinction_says_what_is_wrong(tmp_path, text, says):
@@ -144,8 +153,20 @@ def test_unnumbered_and_misnumbered_positions(tmp_path):
         read_nirfast_fibers(tmp_path / "ring.source")
 
 
-def test_three_dimensional_mesh_is_refused(tmp_path):
-    (tmp_path / "m.node").write_text("1 0 0 0\n1 1 0 0\n1 0 1 0\n1 0 0 1\n")
-    (tmp_path / "m.elem").write_text("1 2 3 4\n")
-    with pytest.raises(InputError, match="3-D mesh"):
+@pytest.mark.parametrize(
+    "nodes, elements, says",
+    [
+        ("1 0 0 0\n1 1 0 0\n1 0 1 0\n1 0 0 1\n", "1 2 3 4\n", "no mesh of triangles in a plane"),
+        ("1 0 0 0\n1 1 0 5\n1 0 1 0\n", "1 2 3\n", "no mesh of triangles in a plane"),
+        ("1 0 0\n1 1 0\n1 0 nan\n", "1 2 3\n", "coordinate that is no number"),
+        ("1 0 0\n1 1 0\n1 0 1\n", "1 2 nan\n", "a node that does not exist"),
+        ("1 0 0\n1 1 0\n1 0 1\n", "1 2 1e300\n", "a node that does not exist"),
+        ("1 0 0\n1 1 0\n1 0 1\n", "0 1 2\n", "count from 1"),
+        ("1 0 0\n1 1 0\n1 0", "1 2 3\n", "line 3 has 2 numbers, the lines before it 3"),
+    ],
+)
+def test_meshes_that_cannot_be_used_are_refused(tmp_path, nodes, elements, says):
+    (tmp_path / "m.node").write_text(nodes)
+    (tmp_path / "m.elem").write_text(elements)
+    with pytest.raises(InputError, match=says):
         read_nirfast_mesh(tmp_path / "m.node")

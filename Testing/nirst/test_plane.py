@@ -82,7 +82,7 @@ def test_slice_matrix_of_a_left_handed_slicer_view_keeps_its_axes():
     "matrix, says",
     [
         (np.eye(3), "4x4"),
-        (np.full((4, 4), np.nan), "finite"),
+        (np.full((4, 4), np.nan), "no finite number"),
         (np.diag([0.0, 1, 1, 1]), "zero axis"),
         (np.array([[1, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]), "sheared"),
         ([["a"] * 4] * 4, "16 numbers"),
@@ -275,6 +275,8 @@ def test_slicer_plane_markup(tmp_path):
     [
         ("{", "not valid JSON"),
         ("[1, 2, 3]", "4x4"),
+        ("[" * 100_000, "not valid JSON"),
+        (f"[[1{'0' * 400},0,0,0],[0,1,0,0],[0,0,1,0],[0,0,0,1]]", "no plane"),
         ('{"something": 1}', "4x4|no plane"),
         ('{"markups": []}', "no plane"),
         ('{"markups": [{"center": [0, 0], "normal": [0, 0, 1]}]}', "no plane|three finite"),

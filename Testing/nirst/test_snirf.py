@@ -227,6 +227,11 @@ def huge_chunk(nirs):
     nirs["data1"].create_dataset("dataTimeSeries", shape, "f8", maxshape=(None, None), chunks=(2**16, 2**12))
 
 
+def named_type(nirs):
+    del nirs["probe/wavelengths"]
+    nirs["probe/wavelengths"] = np.dtype("f8")
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -246,6 +251,7 @@ def huge_chunk(nirs):
         (external, "link"),
         (raw_elsewhere, "other files"),
         (virtual, "other files"),
+        (named_type, "not an array"),
         (huge, "claims"),
         (huge_wavelengths, "claims"),
         (huge_chunk, "claims"),
@@ -286,8 +292,11 @@ def test_truncated_and_foreign_files(written, tmp_path):
     for size in (0, 600, len(whole) // 2):
         path = tmp_path / f"cut{size}.snirf"
         path.write_bytes(whole[:size])
-        with pytest.raises(InputError):
+        with pytest.raises(InputError) as refused:
             read_measurements(path)
+        assert str(refused.value) == (
+            f"'{path.name}' is no SNIRF file, or it is damaged or cut off. Copy it again from the instrument."
+        )
     path = tmp_path / "text.snirf"
     path.write_text("no HDF5")
     with pytest.raises(InputError, match="no SNIRF file"):
