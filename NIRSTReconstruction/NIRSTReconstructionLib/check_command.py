@@ -10,7 +10,7 @@ from BreastBiomarkersLib.files import atomic_folder
 from BreastBiomarkersLib.progress import Progress
 
 from NIRSTReconstructionLib.fibers import read_fibers
-from NIRSTReconstructionLib.measurements import read_measurements
+from NIRSTReconstructionLib.measurements import read_measurements, write_csv_measurements
 from NIRSTReconstructionLib.quality_control import QualitySettings, check_quality, draw_quality, write_quality
 
 
@@ -20,7 +20,8 @@ def add_check_parser(commands: Any) -> None:
         "check",
         help="quality control of measured light",
         description="Looks for saturated, dark and noisy channels, dead and swapped fibers, outliers of the fall of "
-        "the light with distance and of reciprocity. Suggests what to leave out; changes nothing.",
+        "the light with distance and of reciprocity. Suggests what to leave out and how noisy the light is, and writes "
+        "the data so beside the findings; the given file is not changed.",
     )
     parser.add_argument("--data", required=True, metavar="FILE", help="amplitudes: Nirfast .paa, SNIRF or CSV")
     parser.add_argument("--optodes", required=True, metavar="FILE", help="fiber tips, as for reconstruct")
@@ -33,7 +34,12 @@ def add_check_parser(commands: Any) -> None:
         metavar="N",
         help="outliers are farther off than N median absolute deviations (default: %(default)g)",
     )
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder for quality.csv and quality.png")
+    parser.add_argument(
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="folder for quality.csv, quality.png and followed.csv: the data with what is suggested, for reconstruct",
+    )
     add_json_option(parser)
     parser.set_defaults(handler=run_check)
 
@@ -45,9 +51,11 @@ def run_check(options: argparse.Namespace, progress: Progress) -> dict[str, Any]
     measurements = read_measurements(options.data)
     progress(0.3, "checking the channels")
     report = check_quality(measurements, fibers, settings)
+    followed = report.followed()
     progress(0.6, "writing")
     with atomic_folder(options.output) as folder:
         write_quality(report, folder / "quality.csv")
         draw_quality(report, folder / "quality.png")
+        write_csv_measurements(followed, folder / "followed.csv")
     progress(1.0, "done")
     return {**report.summary(), "remarks": list(measurements.remarks), "output": str(options.output)}

@@ -1,13 +1,13 @@
 """Whether measured light can be right: per channel and fiber, with reasons and a suggestion of what to leave out.
 
-Nothing is left out here. `check_quality` returns findings and a mask; who agrees calls
-``measurements.without(report.suggested, "quality control")``.
+Nothing is changed here. `check_quality` returns findings, a mask and the noise it found; who agrees calls
+`QualityReport.followed`, or `raise_noise` for the noise alone.
 """
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -124,6 +124,9 @@ class QualityReport:
         Of ln I_sd - ln I_ds, before gains are taken out; NaN without reverse channels.
     reciprocity_left : (W,) ndarray
         The same after gains.
+    noise : (W,) ndarray
+        Relative standard deviation of a channel by which channels and their reverse disagree, where that is far more
+        than the noise given with the data; NaN elsewhere.
     """
 
     measurements: Measurements
@@ -137,6 +140,17 @@ class QualityReport:
     reciprocity: NDArray[np.float64]
     reciprocity_rms: NDArray[np.float64]
     reciprocity_left: NDArray[np.float64]
+    noise: NDArray[np.float64]
+
+    def followed(self) -> Measurements:
+        """Return the data with all that is suggested: values left out, noise raised.
+
+        Raises
+        ------
+        InputError
+            If too little is left.
+        """
+        return raise_noise(self.measurements.without(self.suggested, "quality control"), self)
 
     def summary(self) -> dict[str, Any]:
         """Return the key figures and findings, JSON-able."""
@@ -148,6 +162,7 @@ class QualityReport:
             "slope_per_mm": _or_none(self.slope),
             "reciprocity_rms": _or_none(self.reciprocity_rms),
             "reciprocity_after_gains": _or_none(self.reciprocity_left),
+            "suggested_noise": _or_none(self.noise),
             "findings": [finding._asdict() for finding in self.findings],
         }
 
@@ -184,11 +199,43 @@ def check_quality(measurements: Measurements, fibers: Fibers, settings: QualityS
     _check_swapped(measurements, fibers, distances, findings, suggested)
     reverse = _reverse_channels(measurements.channels, fibers)
     slope, offset, departure, limit = _check_distance(measurements, distances, reverse, settings, findings, suggested)
-    reciprocity, rms, left = _check_reciprocity(measurements, reverse, settings, departure, findings, suggested)
+    reciprocity, rms, left, noise = _check_reciprocity(measurements, reverse, settings, departure, findings, suggested)
     suggested &= measurements.active
     return QualityReport(
-        measurements, distances, tuple(findings), suggested, slope, offset, departure, limit, reciprocity, rms, left
+        measurements,
+        distances,
+        tuple(findings),
+        suggested,
+        slope,
+        offset,
+        departure,
+        limit,
+        reciprocity,
+        rms,
+        left,
+        noise,
     )
+
+
+def raise_noise(measurements: Measurements, report: QualityReport) -> Measurements:
+    """Return data with at least the noise that the check found at each wavelength, saying so in a remark.
+
+    Parameters
+    ----------
+    measurements : Measurements
+        Those that were checked, or the same with other channels active.
+    report : QualityReport
+    """
+    low = np.isfinite(report.noise)
+    if not low.any():
+        return measurements
+    listed = ", ".join(
+        f"{noise:.1%} at {nm:g} nm"
+        for noise, nm in zip(report.noise[low], measurements.wavelengths_nm[low], strict=True)
+    )
+    remark = f"Noise raised to what reciprocity shows: {listed}."
+    sd = np.fmax(measurements.sd, report.noise[:, None])
+    return replace(measurements, sd=sd, remarks=(*measurements.remarks, remark))
 
 
 def channel_distances(measurements: Measurements, fibers: Fibers) -> NDArray[np.float64]:
@@ -487,10 +534,14 @@ def _check_reciprocity(
     departure: NDArray[np.float64],
     findings: list[Finding],
     suggested: NDArray[np.bool_],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Flag pairs of channels that differ more than gains explain; return residual (W, C), its rms before and after."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Flag pairs of channels that differ more than gains explain.
+
+    Returns the residual (W, C), its rms before and after gains (W,), and the noise that the data show where it is far
+    more than stated (W,).
+    """
     residual = np.full(data.active.shape, np.nan)
-    before, after = (np.full(len(data.wavelengths_nm), np.nan) for _ in range(2))
+    before, after, shown = (np.full(len(data.wavelengths_nm), np.nan) for _ in range(3))
     forth = np.flatnonzero((reverse >= 0) & (data.channels[:, 0] < data.channels[:, 1]))
     back = reverse[forth]
     too_noisy: list[tuple[float, float, float]] = []
@@ -525,7 +576,9 @@ def _check_reciprocity(
                 suggested[w, c] = True
         fine = ~far
         if fine.any() and fit.scale > 3 * np.sqrt(np.mean(noise[fine] ** 2)):
-            too_noisy.append((float(nm), fit.scale / np.sqrt(2), float(np.mean(data.sd[w, a]))))
+            freedom = max(int(fine.sum()) - len(numbers) + 1, 1)
+            shown[w] = np.sqrt(np.sum(left[fine] ** 2) / freedom / 2)  # outliers are said to be outliers
+            too_noisy.append((float(nm), float(shown[w]), float(np.mean(data.sd[w, a]))))
     if too_noisy:
         found, stated = (float(np.mean([row[n] for row in too_noisy])) for n in (1, 2))
         listed = ", ".join(f"{row[0]:g}" for row in too_noisy)
@@ -534,7 +587,7 @@ def _check_reciprocity(
             f"given as {stated:.1%}: reconstruct with a larger noise"
         )
         findings.append(Finding("noise level", reason))
-    return residual, before, after
+    return residual, before, after, shown
 
 
 def _reverse_channels(channels: NDArray[np.int64], fibers: Fibers) -> NDArray[np.int64]:

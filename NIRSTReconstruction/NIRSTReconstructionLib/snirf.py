@@ -8,6 +8,7 @@ doi 10.1117/1.NPh.10.1.013507.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -137,7 +138,8 @@ def write_snirf(measurements: Measurements, fibers: Fibers, path: str | Path) ->
     if measurements.phase_rad is not None:
         values.append(np.rad2deg(measurements.phase_rad[wavelength, channel]))
     source, detector = measurements.channels[channel].T
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    content = io.BytesIO()  # on a full disk HDF5 would complain about each of its objects
+    with h5py.File(content, "w") as file:
         file["formatVersion"] = "1.1"
         nirs = file.create_group("nirs")
         tags = {"SubjectID": "unknown", "MeasurementDate": "unknown", "MeasurementTime": "unknown"}
@@ -161,6 +163,8 @@ def write_snirf(measurements: Measurements, fibers: Fibers, path: str | Path) ->
         probe["wavelengths"] = measurements.wavelengths_nm
         for which, positions in (("source", fibers.sources), ("detector", fibers.detectors)):
             probe[f"{which}Pos2D" if fibers.planar else f"{which}Pos3D"] = positions[:, : 2 if fibers.planar else 3]
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def _h5py() -> Any:

@@ -214,7 +214,27 @@ def test_measured_circle(shared_data):
         assert "noise level" in kinds(report), "2 % is not the noise of these data"
         assert not kinds(report) & {"swapped", "dead source", "dead detector", "dead fiber", "saturated", "dark"}
         assert 0 < report.suggested.mean() < 0.03
+        followed = report.followed()
+        assert not (followed.active & report.suggested).any()
+        assert (np.abs(followed.sd / (report.reciprocity_left[:, None] / np.sqrt(2)) - 1) < 0.5).all()
         assert ((report.slope < -0.09) & (report.slope > -0.16)).all()
+
+
+def test_noise_that_the_light_shows_replaces_a_smaller_one_where_it_is_found(fibers):
+    data = light(fibers)
+    assert np.isnan(check_quality(data, fibers).noise).all()
+    assert check_quality(data, fibers).followed().remarks == ()
+    rng = np.random.default_rng(9)
+    noisy = data.log_amplitude.copy()
+    noisy[1] += 0.15 * rng.standard_normal(noisy.shape[1])
+    report = check_quality(replace(data, log_amplitude=noisy), fibers)
+    assert np.isfinite(report.noise).tolist() == [False, True, False]
+    assert report.noise[1] == pytest.approx(np.hypot(0.15, NOISE), rel=0.2)
+    followed = report.followed()
+    assert (followed.sd[[0, 2]] == NOISE).all()
+    assert (followed.sd[1] == report.noise[1]).all()
+    assert followed.remarks[-1] == f"Noise raised to what reciprocity shows: {report.noise[1]:.1%} at 808 nm."
+    assert "noise level" in kinds(report)
 
 
 def test_table_picture_and_command(fibers, tmp_path, capsys):
@@ -240,4 +260,6 @@ def test_table_picture_and_command(fibers, tmp_path, capsys):
     figures = json.loads(capsys.readouterr().out)
     assert figures["suggested_to_leave_out"] == 1
     assert (tmp_path / "out" / "quality.png").read_bytes().startswith(b"\x89PNG")
+    followed = read_measurements(tmp_path / "out" / "followed.csv").at_channels(data.channels)
+    assert (followed.active == (data.active & ~report.suggested)).all()
     assert main([*options, "--output", str(tmp_path / "out"), "--most-mads", "-1"]) == 2

@@ -48,6 +48,14 @@ def test_failed_folder_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_failure_within_a_folder_names_the_folder_that_was_asked_for(tmp_path):
+    with pytest.raises(InputError) as caught, atomic_folder(tmp_path / "out") as temporary:
+        with atomic_path(temporary / "a.txt"):
+            raise OSError(28, "No space left on device")
+    assert str(tmp_path / "out" / "a.txt") in str(caught.value)
+    assert "-writing-" not in str(caught.value)
+
+
 def test_existing_folder_keeps_other_files(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")

@@ -56,6 +56,9 @@ def test_csv_with_and_without_header_is_ras(tmp_path, text):
     "name, text, message",
     [
         ("p.mrk.json", "{", "damaged"),
+        ("p.mrk.json", "[1, 2]", r"is damaged or not a points file\. Save"),
+        ("p.mrk.json", "[" * 100_000, "damaged"),
+        ("p.csv", '"' + "1,2,3\n" * 40_000, "a cell in it has no end"),
         ("p.mrk.json", '{"markups": []}', "0 point lists"),
         ("p.mrk.json", '{"markups": [{"coordinateSystem": "XYZ", "controlPoints": []}]}', "unknown coordinate system"),
         ("p.mrk.json", '{"markups": [{"controlPoints": []}]}', "no placed point"),

@@ -86,6 +86,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
                     target.mkdir(exist_ok=True)
                 else:
                     item.replace(target)
+    except InputError as error:  # of a file in the temporary folder, whose name means nothing to the user
+        raise InputError(str(error).replace(str(folder), str(path))) from error
     except OSError as error:
         raise InputError(f"Writing to '{path}' failed: {error.strerror or error}.") from error
     finally:

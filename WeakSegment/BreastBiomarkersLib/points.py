@@ -51,10 +51,10 @@ def read_points(path: str | Path) -> LabeledPoints:
         points = reader(path.read_text(encoding="utf-8-sig"))
     except InputError as error:
         raise InputError(f"'{path.name}': {error}") from error
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise InputError(
-            f"'{path.name}' is damaged or not a points file ({error}). Save it again from Slicer."
-        ) from error
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise InputError(f"'{path.name}' is damaged or not a points file. Save it again from Slicer.") from error
+    except csv.Error as error:
+        raise InputError(f"'{path.name}' is damaged: a cell in it has no end. Save it as CSV again.") from error
     if not points.labels:
         raise InputError(f"'{path.name}' holds no placed point.")
     if not np.isfinite(points.positions_ras).all():
