@@ -16,6 +16,10 @@ from NIRSTReconstructionLib.optodes import Optodes
 GAINS = ("none", "global", "fibers")
 """What is unknown about the instrument: nothing, one factor per wavelength, or one factor per fiber and wavelength."""
 
+_PHANTOM_MUA, _PHANTOM_START = (2e-4, 0.1), 0.006  # mm^-1: between these, from here
+_PHANTOM_STEPS, _PHANTOM_SETTLED, _PHANTOM_DIFFERENCE = 15, 1e-5, 1e-3
+_TINY = 1e-300
+
 
 class Slope(NamedTuple):
     """Fall of the light with distance in a homogeneous body, per wavelength.
@@ -138,7 +142,7 @@ def calibrate(measured: Measurements, reference: Measurements, reference_model: 
     """Return data as an ideal instrument would have measured them, from a phantom measured with the same fibers.
 
     ``ln I_calibrated = ln(I_measured / I_phantom) + model of the phantom``: source strengths, detector gains, coupling
-    and, to first order, the difference between a 2-D model and 3-D light cancel in the ratio.
+    and, to first order, what the model lacks (a 2-D model of 3-D light, a coarse mesh) cancel in the ratio.
 
     Parameters
     ----------
@@ -215,8 +219,9 @@ def fit_slope(measurements: Measurements, distances_mm: NDArray[np.float64], sho
 def fit_homogeneous(measurements: Measurements, model: ForwardModel, musp: NDArray[np.float64]) -> HomogeneousFit:
     """Return the absorption of a homogeneous body from the fall of its light, with scattering known.
 
-    Each wavelength is fitted by itself: mua by a bounded scalar search on the finite-element model, the amplitude
-    factor (source strength times detector gain) free.
+    Each wavelength is fitted by itself: Gauss-Newton in the square root of mua, in which the logarithm of the light is
+    nearly straight; the amplitude factor (source strength times detector gain) is free. The light is that of the model,
+    of line or point sources: the wrong kind gives a wrong absorption.
 
     Parameters
     ----------
@@ -235,40 +240,38 @@ def fit_homogeneous(measurements: Measurements, model: ForwardModel, musp: NDArr
     musp = np.asarray(musp, dtype=np.float64)
     if musp.shape != measurements.wavelengths_nm.shape or (musp < 0.1).any() or (musp > 10).any():
         raise InputError(f"The phantom's musp is {musp}; one value of 0.1 to 10 1/mm per wavelength is needed.")
-    count = len(model.mesh.nodes)
-    use, sd = measurements.active, measurements.sd
-    low, high = np.log(2e-4), np.log(0.1)
+    uniform = np.ones((1, len(model.mesh.nodes)))
+    use = measurements.active
+    weight = np.where(use, 1 / measurements.sd**2, 0.0)
+    weight /= np.maximum(weight.sum(axis=1, keepdims=True), _TINY)  # a wavelength may have no data
 
-    def misfit_at(log_mua: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        uniform = np.ones((1, count))
-        modeled = model.measure_optical(np.exp(log_mua)[:, None] * uniform, musp[:, None] * uniform).real
-        weight = np.where(use, 1 / sd**2, 0.0)
+    def light_at(root: NDArray[np.float64]) -> NDArray[np.float64]:
+        return model.measure_optical(root[:, None] ** 2 * uniform, musp[:, None] * uniform).real
+
+    low, high = np.sqrt(_PHANTOM_MUA)
+    root = np.full(len(musp), np.sqrt(_PHANTOM_START))
+    for _ in range(_PHANTOM_STEPS):
+        modeled = light_at(root)
+        slope = (light_at(root * (1 + _PHANTOM_DIFFERENCE)) - modeled) / (_PHANTOM_DIFFERENCE * root[:, None])
+        slope -= (weight * slope).sum(axis=1, keepdims=True)  # what the free factor cannot do
         difference = np.where(use, measurements.log_amplitude - modeled, 0.0)
-        offset = (weight * difference).sum(axis=1) / weight.sum(axis=1)
-        residual = np.where(use, difference - offset[:, None], 0.0)
-        return (weight * residual**2).sum(axis=1), offset, modeled
-
-    # All wavelengths at once: a coarse scan, then parabolas through the three best points, narrowed.
-    scan = np.linspace(low, high, 13)
-    values = np.array([misfit_at(np.full(len(musp), s))[0] for s in scan])
-    best = values.argmin(axis=0)
-    if (best == 0).any() or (best == len(scan) - 1).any():
-        nm = measurements.wavelengths_nm[(best == 0) | (best == len(scan) - 1)][0]
+        step = (weight * slope * difference).sum(axis=1) / np.maximum((weight * slope**2).sum(axis=1), _TINY)
+        before, root = root, (root + step).clip(root / 2, 2 * root).clip(low, high)
+        if np.abs(root / before - 1).max() < _PHANTOM_SETTLED:
+            break
+    edge = (root <= low) | (root >= high)
+    if edge.any():
         raise InputError(
-            f"The reference '{measurements.name}' fits no absorption between 0.0002 and 0.1 1/mm at {nm:g} nm. Check "
-            "the unit of the positions (mm), the numbering of the fibers, and that the object is homogeneous."
+            f"The reference '{measurements.name}' fits no absorption between 0.0002 and 0.1 1/mm at "
+            f"{measurements.wavelengths_nm[edge][0]:g} nm. Check the unit of the positions (mm), the numbering of the "
+            "fibers, and that the object is homogeneous."
         )
-    center, width = scan[best], np.full(len(musp), scan[1] - scan[0])
-    for _ in range(6):
-        left, middle, right = (misfit_at(center + step * width)[0] for step in (-1, 0, 1))
-        curvature = left - 2 * middle + right
-        shift = np.where(curvature > 0, 0.5 * (left - right) / np.where(curvature > 0, curvature, 1.0), 0.0)
-        center = center + shift.clip(-1, 1) * width
-        width = width / 4
-    squared, offset, modeled = misfit_at(center)
-    residual = np.where(use, measurements.log_amplitude - modeled - offset[:, None], 0.0)
-    rms = np.sqrt((residual**2).sum(axis=1) / use.sum(axis=1))
-    return HomogeneousFit(np.exp(center), musp, offset, rms, modeled)
+    modeled = light_at(root)
+    difference = np.where(use, measurements.log_amplitude - modeled, 0.0)
+    offset = (weight * difference).sum(axis=1)
+    residual = np.where(use, difference - offset[:, None], 0.0)
+    rms = np.sqrt((residual**2).sum(axis=1) / np.maximum(use.sum(axis=1), 1))
+    return HomogeneousFit(root**2, musp, offset, rms, modeled)
 
 
 def check_distances(measurements: Measurements, optodes: Optodes) -> Slope:

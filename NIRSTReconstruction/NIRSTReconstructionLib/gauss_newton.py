@@ -12,6 +12,7 @@ from scipy import linalg, sparse
 
 from NIRSTReconstructionLib.calibration import DataSpace
 from NIRSTReconstructionLib.forward import ForwardModel
+from NIRSTReconstructionLib.point_light import PointLight
 from NIRSTReconstructionLib.spectra import MAP_NAMES, Tissue
 
 _BOUND_ROUNDS = 6
@@ -265,9 +266,11 @@ def _by_differences(
     changed = np.stack([maps] * (1 + len(parameters)))
     for p, name in enumerate(parameters):
         changed[1 + p, MAP_NAMES.index(name)] += _DIFFERENCE * scale[p]
-    light = model.measure_many(changed, at_quadrature=at_quadrature).real
+    derived = model.line if isinstance(model, PointLight) else model
+    light = derived.measure_many(changed, at_quadrature=at_quadrature).real
     J = np.moveaxis(light[1:] - light[0], 0, -1) / _DIFFERENCE
-    return light[0], space.whiten(J)
+    data = light[0] if derived is model else model.measure(maps, at_quadrature=at_quadrature).real
+    return data, space.whiten(J)
 
 
 def _normal_matrix(J: NDArray[np.float64], penalty: NDArray[np.float64]) -> NDArray[np.float64]:

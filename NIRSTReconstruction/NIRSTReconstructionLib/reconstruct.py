@@ -35,6 +35,7 @@ from NIRSTReconstructionLib.meshing import Contour, fill_contour, spline_contour
 from NIRSTReconstructionLib.network_method import NETWORK_METHODS, ImageBasis, expand, network_images
 from NIRSTReconstructionLib.optodes import place_optodes
 from NIRSTReconstructionLib.plane import Plane, distance_to_polygon, even_polygon, sample_volume, slice_grid
+from NIRSTReconstructionLib.point_light import PointLight
 from NIRSTReconstructionLib.regularization import dri_matrix, laplacian_matrix, normalized_gray, tikhonov_matrix
 from NIRSTReconstructionLib.spectra import MAP_NAMES, Spectra, Tissue
 
@@ -53,6 +54,7 @@ RIM_MM = 2.5
 POOR_FIT_CHI = 2.0
 """Residual in units of the noise from which a result carries a warning."""
 _ADAPTIVE_PIXEL_MM = 0.7
+_Optical = tuple[NDArray[np.float64], NDArray[np.float64]]
 _log = logging.getLogger(__name__)
 
 
@@ -87,8 +89,8 @@ class ReconstructionSettings:
     reference_scatter : (float, float) or None
         Scatter amplitude (mm^-1) and power of the reference phantom; None: those of `start`.
     reference_mua : tuple of float or None
-        Absorption of the reference phantom at each measured wavelength, mm^-1, where it is known. None: it is fitted
-        with the plane model, which takes light in 3-D for more absorption; with point fibers give it.
+        Absorption of the reference phantom at each measured wavelength, mm^-1, where it is known. None: it is fitted,
+        with light of `source_model`; "line" takes light in 3-D for more absorption.
     dri_sigma : float
         See `regularization.dri_matrix`.
     element_size_mm : float
@@ -97,8 +99,11 @@ class ReconstructionSettings:
         About how many nodes the reconstruction mesh has (linear elements). The data hold some 160 independent numbers.
     optode_tolerance_mm : float
         Fibers farther from the body's outline are refused.
-    refractive_index, boundary_convention, source_model
+    refractive_index, boundary_convention
         See `ForwardModel`.
+    source_model : str
+        "line": light spreads in the plane only. "point": in 3-D, as that of fibers does, in a body that does not change
+        along the plane's normal (`point_light`). Body and reference phantom are modeled alike.
     iteration : GaussNewtonSettings
     """
 
@@ -291,13 +296,14 @@ def reconstruct(
     remarks = [*measurements.remarks, *([fit.warning] if fit.warning else [])]
 
     progress(0.0, "building the mesh")
-    measured = measurements if settings.noise is None else measurements.with_noise(settings.noise)
+    measured = uncalibrated = measurements if settings.noise is None else measurements.with_noise(settings.noise)
     model = _model(measured, fibers, fit.plane, contour, spectra, settings)
     gains = settings.gains if settings.gains != "auto" else "fibers" if reference is None else "global"
+    phantom = None
     if reference is not None:
         progress(0.08, "calibrating on the phantom")
         reference = reference if settings.noise is None else reference.with_noise(settings.noise)
-        measured = _calibrated(measured, reference, model, settings)
+        measured, phantom = _calibrated(measured, reference, model, settings)
     remarks += [remark for remark in measured.remarks if remark not in remarks]
     space = data_space(measured, gains)
     check_distances(measured, model.optodes)
@@ -312,16 +318,19 @@ def reconstruct(
         remarks.append(answer.remark)
         basis, result, regions = answer.basis, answer.fit, answer.regions
     elif settings.method in NETWORK_METHODS:
+        raw, raw_reference = uncalibrated, reference
+        if isinstance(model, PointLight):  # networks of raw data have learned light that spreads in the plane
+            raw, raw_reference = _in_the_plane(model, raw, bulk.tissue, reference, phantom)
         found = network_images(
             settings.method,
             model,
             measured,
-            measurements if settings.noise is None else measurements.with_noise(settings.noise),
+            raw,
             fibers,
             contour,
             images,
             plane=fit.plane,
-            reference=reference,
+            reference=raw_reference,
             scatter=settings.start,
             reference_scatter=settings.reference_scatter,
             optode_tolerance_mm=settings.optode_tolerance_mm,
@@ -470,22 +479,23 @@ def _model(
     optodes = fibers.optodes(plane, measured.channels)
     mesh = fill_contour(contour, settings.element_size_mm, refine_at=optodes.detectors)
     musp = float(chosen.musp(settings.start.maps(1)).mean())
-    return ForwardModel(
+    line = ForwardModel(
         mesh,
         place_optodes(mesh, optodes, musp, settings.optode_tolerance_mm),
         chosen,
         refractive_index=settings.refractive_index,
         boundary_convention=settings.boundary_convention,
-        source_model=settings.source_model,
     )
+    return PointLight(line) if settings.source_model == "point" else line
 
 
 def _calibrated(
     measured: Measurements, reference: Measurements, model: ForwardModel, settings: ReconstructionSettings
-) -> Measurements:
+) -> tuple[Measurements, _Optical]:
+    """Return the calibrated data, and the phantom's absorption and scattering (known, or fitted)."""
     reference = reference.at_wavelengths(measured.wavelengths_nm).at_channels(measured.channels)
     amplitude, power = settings.reference_scatter or (settings.start.scatter_amplitude, settings.start.scatter_power)
-    musp = model.spectra.musp(Tissue(0, 0, 0, 0, amplitude, power).maps(1))[:, 0]
+    musp = _optical(model, Tissue(0, 0, 0, 0, amplitude, power))[1]
     if settings.reference_mua is not None:
         mua = np.array(settings.reference_mua)
         if mua.shape != musp.shape:
@@ -494,14 +504,33 @@ def _calibrated(
             )
         ones = np.ones((1, len(model.mesh.nodes)))
         known = model.measure_optical(mua[:, None] * ones, musp[:, None] * ones).real
-        return calibrate(measured, reference, known).remarking(f"Calibrated on '{reference.name}' of known absorption.")
+        calibrated = calibrate(measured, reference, known)
+        return calibrated.remarking(f"Calibrated on '{reference.name}' of known absorption."), (mua, musp)
     fit = fit_homogeneous(reference, model, musp)
     calibrated = calibrate(measured, reference, fit.log_amplitude)
     listed = ", ".join(f"{value:.4f}" for value in fit.mua)
-    return calibrated.remarking(
+    calibrated = calibrated.remarking(
         f"Calibrated on '{reference.name}': mua {listed} 1/mm fitted with musp {amplitude:g} 1/mm at "
         f"{model.spectra.scatter_reference_nm:g} nm, power {power:g}; residual {fit.rms.mean():.3f}."
     )
+    return calibrated, (fit.mua, musp)
+
+
+def _optical(model: ForwardModel, tissue: Tissue) -> _Optical:
+    """Return absorption and reduced scattering (W,) of a tissue, mm^-1."""
+    maps = tissue.maps(1)
+    return model.spectra.mua(maps)[:, 0], model.spectra.musp(maps)[:, 0]
+
+
+def _in_the_plane(
+    model: PointLight, measured: Measurements, bulk: Tissue, reference: Measurements | None, phantom: _Optical | None
+) -> tuple[Measurements, Measurements | None]:
+    """Return uncalibrated data and reference as line sources in bodies of the same bulk would have given them."""
+    measured = replace(measured, log_amplitude=measured.log_amplitude - model.excess(*_optical(model, bulk)))
+    if reference is None or phantom is None:
+        return measured, None
+    reference = reference.at_wavelengths(measured.wavelengths_nm).at_channels(measured.channels)
+    return measured, replace(reference, log_amplitude=reference.log_amplitude - model.excess(*phantom))
 
 
 def _adapted(

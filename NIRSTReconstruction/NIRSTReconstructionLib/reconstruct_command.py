@@ -149,16 +149,16 @@ def add_reconstruct_parser(commands: Any) -> None:
         nargs="+",
         type=float,
         metavar="MUA",
-        help="absorption of the reference phantom in 1/mm at each wavelength, where known (default: fitted, which is "
-        "right only for light that spreads in the plane)",
+        help="absorption of the reference phantom in 1/mm at each wavelength, where known (default: fitted with light "
+        "of the --source-model)",
     )
     choices.add_argument("--wavelengths", nargs="+", type=float, metavar="NM", help="use only these, in nm")
     choices.add_argument(
         "--source-model",
         choices=SOURCE_MODELS,
         default="line",
-        help="line: light spreads in the plane only; point: in 3-D, in a body that does not change across the plane, "
-        "which is nearer to measured data without --reference-data (default: %(default)s)",
+        help="line: light spreads in the plane only; point: in 3-D, as that of fibers does, in a body that does not "
+        "change across the plane (default: %(default)s)",
     )
     choices.add_argument(
         "--element-size",
