@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,10 +23,11 @@ from NIRSTReconstructionLib.network_settings import PRESETS, PhysicsSettings, Va
 from NIRSTReconstructionLib.networks import eyes_of, make_network, read_network, run
 from NIRSTReconstructionLib.train import light_scale, train
 
+ROOT = Path(__file__).resolve().parents[2]
 DATA = DatasetSettings(
     count=20, seed=4, wavelengths_nm=(661.0, 808.0, 948.0), no_contrast=0.2, mri_invisible=0.2, shard_size=20
 )
-PHYSICS = PhysicsSettings(lattice_mm=9.0, blob_mm=6.5, cell_mm=4.0)
+PHYSICS = PhysicsSettings(lattice_mm=14.0, blob_mm=10.0, cell_mm=7.0)
 
 
 def tiny(network, **changes):
@@ -181,3 +186,52 @@ def test_networks_of_raw_data_train_from_the_command_line(data, tmp_path, capsys
         assert len(trained.scale.mean) == 3
     assert main(["train", "--data", str(tmp_path / "nowhere"), "--output", str(tmp_path / "x")]) == 2
     assert "holds no data set" in capsys.readouterr().err
+
+
+TWO_PROCESSES = """
+import os, sys
+from contextlib import nullcontext
+from dataclasses import replace
+from BreastBiomarkersLib import training
+from NIRSTReconstructionLib import train
+from NIRSTReconstructionLib.network_settings import PRESETS, PhysicsSettings, small
+
+validate = train._validate
+
+def validate_and_keep(network, *others):
+    parameters = dict(network.named_parameters())
+    training.write_checkpoint(f"{output}/rank{os.environ['RANK']}.safetensors", parameters, {})
+    return validate(network, *others)
+
+train._validate = validate_and_keep
+few = {"width": 2, "pixels": 24, "epochs": 1, "batch": 3, "looks": 1, "validation_share": 0.4}
+physics = PhysicsSettings(lattice_mm=14.0, blob_mm=10.0, cell_mm=7.0)
+with training.joined_processes("cpu") as processes:  # once for both: gloo cannot be joined again
+    train.joined_processes = lambda device: nullcontext(processes)
+    for network in ("znet", "hybrid"):
+        output = f"{sys.argv[1]}/{network}"
+        train.train([sys.argv[2]], output, replace(small(PRESETS[network]), **few, physics=physics), device="cpu")
+"""
+
+
+def test_two_processes_train_one_network(data, tmp_path):
+    """As torchrun starts them, with gloo on the CPU; both end with the same weights."""
+    (tmp_path / "both.py").write_text(TWO_PROCESSES)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [str(tmp_path / "both.py"), str(tmp_path), str(data)]
+    libraries = [str(ROOT / name) for name in ("WeakSegment", "NIRSTReconstruction")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(libraries), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=200)
+    assert done.returncode == 0, done.stderr
+    for network in ("znet", "hybrid"):
+        folder = tmp_path / network
+        first, second = (read_checkpoint(folder / f"rank{rank}.safetensors")[0] for rank in (0, 1))
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first)
+        finished = read_network(folder / "model.safetensors", "cpu")
+        assert all(torch.equal(value, first[name]) for name, value in finished.network.named_parameters())
+        assert json.loads((folder / "settings.json").read_text())["processes"] == 2
+        with (folder / "history.csv").open() as file:
+            assert [row["epoch"] for row in csv.DictReader(file)] == ["1"]
+    with pytest.raises(InputError, match="other settings or data"):
+        train([data], tmp_path / "znet", finished.settings)
