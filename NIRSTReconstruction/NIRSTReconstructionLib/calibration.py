@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from NIRSTReconstructionLib.forward import ForwardModel
 from NIRSTReconstructionLib.measurements import Measurements
 from NIRSTReconstructionLib.optodes import Optodes
+from NIRSTReconstructionLib.point_light import derived
 
 GAINS = ("none", "global", "fibers")
 """What is unknown about the instrument: nothing, one factor per wavelength, or one factor per fiber and wavelength."""
 
 _PHANTOM_MUA, _PHANTOM_START = (2e-4, 0.1), 0.006  # mm^-1: between these, from here
-_PHANTOM_STEPS, _PHANTOM_SETTLED, _PHANTOM_DIFFERENCE = 15, 1e-5, 1e-3
+_PHANTOM_STEPS, _PHANTOM_SETTLED, _PHANTOM_DIFFERENCE = 15, 1e-4, 1e-3
 _TINY = 1e-300
 
 
@@ -245,14 +246,16 @@ def fit_homogeneous(measurements: Measurements, model: ForwardModel, musp: NDArr
     weight = np.where(use, 1 / measurements.sd**2, 0.0)
     weight /= np.maximum(weight.sum(axis=1, keepdims=True), _TINY)  # a wavelength may have no data
 
-    def light_at(root: NDArray[np.float64]) -> NDArray[np.float64]:
-        return model.measure_optical(root[:, None] ** 2 * uniform, musp[:, None] * uniform).real
+    def light_at(root: NDArray[np.float64], of: ForwardModel) -> NDArray[np.float64]:
+        return of.measure_optical(root[:, None] ** 2 * uniform, musp[:, None] * uniform).real
 
+    followed = derived(model)
     low, high = np.sqrt(_PHANTOM_MUA)
     root = np.full(len(musp), np.sqrt(_PHANTOM_START))
     for _ in range(_PHANTOM_STEPS):
-        modeled = light_at(root)
-        slope = (light_at(root * (1 + _PHANTOM_DIFFERENCE)) - modeled) / (_PHANTOM_DIFFERENCE * root[:, None])
+        modeled = light_at(root, model)
+        here = modeled if followed is model else light_at(root, followed)
+        slope = (light_at(root * (1 + _PHANTOM_DIFFERENCE), followed) - here) / (_PHANTOM_DIFFERENCE * root[:, None])
         slope -= (weight * slope).sum(axis=1, keepdims=True)  # what the free factor cannot do
         difference = np.where(use, measurements.log_amplitude - modeled, 0.0)
         step = (weight * slope * difference).sum(axis=1) / np.maximum((weight * slope**2).sum(axis=1), _TINY)
@@ -266,7 +269,7 @@ def fit_homogeneous(measurements: Measurements, model: ForwardModel, musp: NDArr
             f"{measurements.wavelengths_nm[edge][0]:g} nm. Check the unit of the positions (mm), the numbering of the "
             "fibers, and that the object is homogeneous."
         )
-    modeled = light_at(root)
+    modeled = light_at(root, model)
     difference = np.where(use, measurements.log_amplitude - modeled, 0.0)
     offset = (weight * difference).sum(axis=1)
     residual = np.where(use, difference - offset[:, None], 0.0)

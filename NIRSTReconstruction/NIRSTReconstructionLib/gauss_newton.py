@@ -12,7 +12,7 @@ from scipy import linalg, sparse
 
 from NIRSTReconstructionLib.calibration import DataSpace
 from NIRSTReconstructionLib.forward import ForwardModel
-from NIRSTReconstructionLib.point_light import PointLight
+from NIRSTReconstructionLib.point_light import derived
 from NIRSTReconstructionLib.spectra import MAP_NAMES, Tissue
 
 _BOUND_ROUNDS = 6
@@ -266,10 +266,10 @@ def _by_differences(
     changed = np.stack([maps] * (1 + len(parameters)))
     for p, name in enumerate(parameters):
         changed[1 + p, MAP_NAMES.index(name)] += _DIFFERENCE * scale[p]
-    derived = model.line if isinstance(model, PointLight) else model
-    light = derived.measure_many(changed, at_quadrature=at_quadrature).real
+    followed = derived(model)
+    light = followed.measure_many(changed, at_quadrature=at_quadrature).real
     J = np.moveaxis(light[1:] - light[0], 0, -1) / _DIFFERENCE
-    data = light[0] if derived is model else model.measure(maps, at_quadrature=at_quadrature).real
+    data = light[0] if followed is model else model.measure(maps, at_quadrature=at_quadrature).real
     return data, space.whiten(J)
 
 

@@ -22,6 +22,7 @@ from NIRSTReconstructionLib.field import Field, likely_field
 from NIRSTReconstructionLib.forward import ForwardModel
 from NIRSTReconstructionLib.gauss_newton import GaussNewtonResult, inverse_of_positive
 from NIRSTReconstructionLib.plane import SliceGrid
+from NIRSTReconstructionLib.point_light import derived
 from NIRSTReconstructionLib.spectra import MAP_NAMES, Tissue
 
 EDGE_MM = 0.6
@@ -371,7 +372,7 @@ def _derivatives(
         changes.append((ahead - behind) / (2 * outlines.step))
     basis = sparse.csr_array(sparse.hstack([outlines.at(points), nodes, *changes]))
     transform = linalg.block_diag(np.eye(R), modes, np.eye(n * R)) if B else None
-    _, J = model.measure_with_jacobian(maps, basis, parameters, at_quadrature=True, transform=transform)
+    _, J = derived(model).measure_with_jacobian(maps, basis, parameters, at_quadrature=True, transform=transform)
     J = J.real * scale[:, None]
     m = modes.shape[1]
     by_value = J[..., : R + m]

@@ -113,3 +113,8 @@ class PointLight(ForwardModel):
         maps = mua[:, None] * ones, musp[:, None] * ones
         light = [model.measure_optical(*maps, at_quadrature=True).real for model in (self, self.line)]
         return np.asarray(light[0] - light[1])
+
+
+def derived(model: ForwardModel) -> ForwardModel:
+    """Return the model whose derivatives an iteration follows: that of line sources where the data are of points."""
+    return model.line if isinstance(model, PointLight) else model
