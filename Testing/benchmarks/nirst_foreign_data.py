@@ -4,16 +4,17 @@
 
 `toast_ellipse_2d_GPL3`: simulated by Toast++ (disc of 25 mm, 100 MHz, absorption and scattering both vary); both are
 reconstructed from ln amplitude and phase and compared with the known target. `nirfast_circle_measured`: a measured
-phantom with an anomaly whose properties are not stated, calibrated on the homogeneous phantom measured beside it.
-`nirfast_mri_breast`: simulated by NIRFAST in 3-D in a breast from MRI; what the model of a plane makes of it, with
-light that spreads in the plane (`line`) and in 3-D (`point`). Its true values are not stored; the parameter file that
-comes with it is homogeneous (10 uM, 10 uM, 40 %).
+phantom with an anomaly whose properties are not stated, calibrated on the homogeneous phantom measured beside it, whose
+absorption is fitted. `nirfast_mri_breast`: simulated by NIRFAST in 3-D in a breast from MRI; what the model of a plane
+makes of it. Its true values are not stored; the parameter file that comes with it is homogeneous (10 uM, 10 uM, 40 %).
+Both with light that spreads in the plane (`line`) and in 3-D (`point`).
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from BreastBiomarkersLib.volume import read_volume
 from NIRSTReconstructionLib.basis import MeshBasis
 from NIRSTReconstructionLib.fibers import outline_at_fibers, read_fibers
 from NIRSTReconstructionLib.field import smooth_field
-from NIRSTReconstructionLib.forward import ForwardModel
+from NIRSTReconstructionLib.forward import SOURCE_MODELS, ForwardModel
 from NIRSTReconstructionLib.meshing import circle_contour, disc_mesh, fill_contour, spline_contour
 from NIRSTReconstructionLib.nirfast import read_excoef, read_nirfast_fibers, read_paa
 from NIRSTReconstructionLib.optodes import Optodes, place_optodes
@@ -167,14 +168,20 @@ def circle(folder: Path) -> Iterator[Figure]:
     spectra = read_excoef(folder / "circle_spec.excoef")
     grid = np.stack(np.meshgrid(np.linspace(-36, 36, 37), np.linspace(-36, 36, 37)), axis=-1).reshape(-1, 2)
     grid = grid[np.hypot(*grid.T) < 36]
-    for wavelengths in ([761, 808], [826, 849]):
+    for wavelengths, light in itertools.product(([761, 808], [826, 849]), SOURCE_MODELS):
         measured, reference = (read_paa(folder / f"{n}.paa").at_wavelengths(wavelengths) for n in ("anom", "homog"))
-        settings = ReconstructionSettings(noise=0.1, parameters=("hbo", "hbr"), prior_sd=1.0)
+        settings = ReconstructionSettings(noise=0.1, parameters=("hbo", "hbr"), prior_sd=1.0, source_model=light)
         result = reconstruct(measured, fibers, contour, spectra, settings, reference=reference)
+        remark = next(remark for remark in result.remarks if "fitted with musp" in remark)
+        fitted, residual = re.search(r"mua ([\d., ]+) 1/mm.*residual (\d+\.\d+)", remark).groups()
         mua = result.model.spectra.mua(result.maps_at(grid)).mean(axis=0)
         half = mua > (mua.max() + np.median(mua)) / 2
         center = np.average(grid[half], axis=0, weights=mua[half] - np.median(mua))
-        name = f"circle_measured {wavelengths[0]} and {wavelengths[1]} nm"
+        name = f"circle_measured {wavelengths[0]} and {wavelengths[1]} nm {light}"
+        for nm, value in zip(wavelengths, fitted.split(","), strict=True):
+            yield Figure(name, f"fitted absorption of the phantom at {nm} nm", "1/mm", float(value), "not stated")
+        yield Figure(name, "residual of the homogeneous phantom", "", float(residual), "noise, not stated")
+        yield Figure(name, "residual of the bulk over 10 %", "", result.bulk.chi, "above that of the image")
         yield Figure(name, "x of the anomaly", "mm", float(center[0]), "equal for both sets")
         yield Figure(name, "y of the anomaly", "mm", float(center[1]), "equal for both sets")
         yield Figure(name, "absorption of its peak over the median", "", float(mua.max() / np.median(mua)), "above 1")
@@ -193,7 +200,7 @@ def breast(folder: Path) -> Iterator[Figure]:
     yield Figure("mri_breast", "outline moved to the fibers by at most", "mm", moved, "below 8")
     measured = read_paa(folder / "forward_data.paa")
     spectra = read_excoef(folder / "spectral_breast.excoef")
-    for source_model in ("line", "point"):
+    for source_model in SOURCE_MODELS:
         settings = ReconstructionSettings("tikhonov", gains="global", source_model=source_model, noise=0.05)
         result = reconstruct(measured, fibers, spline_contour(outline), spectra, settings, plane=fit.plane)
         tissue, name = result.bulk.tissue, f"mri_breast {source_model}"
