@@ -196,6 +196,7 @@ class NIRSTReconstructionParameterNode:
     simulatedNoise: Annotated[float, WithinRange(0.1, 20.0), SingleStep(0.5), Decimals(1)] = 2.0  # percent
     seed: Annotated[int, WithinRange(0, 9999)] = 1
     excluded: str  # see NIRSTReconstructionLib.inslicer.exclusions
+    raiseNoise: bool = False
     method: Method = Method.ADAPTIVE
     assessTrust: bool = True
     noise: Annotated[float, WithinRange(0.0, 50.0), SingleStep(0.5), Decimals(1)] = 0.0  # percent
@@ -250,6 +251,7 @@ class NIRSTReconstructionWidget(ModulePanel):
             section.forget()
         self.logic.forget()
         self._light = self._lightKey = None  # read again when a file changes, not at every change of the panel
+        self._simulated = {}  # light by the plane it was simulated for
         self._assessing = False
 
     def watched(self):
@@ -368,6 +370,11 @@ class NIRSTReconstructionWidget(ModulePanel):
         """Return the measured light as read last, or None."""
         return self._light if self.parameters.source is DataSource.MEASURED else None
 
+    def simulatedLight(self):
+        """Return the light of the last run in this plane if it was simulated since the scene was opened, or None."""
+        p = self.parameters
+        return self._simulated.get(p.plane.GetID()) if p.source is DataSource.SIMULATED and p.plane else None
+
     def lightKey(self):
         p = self.parameters
         names = [name for name in (p.dataFile, p.referenceFile) if name]
@@ -403,7 +410,7 @@ class NIRSTReconstructionWidget(ModulePanel):
         if p.source is DataSource.SIMULATED:
             light = ("simulated", p.simulatedNoise, p.seed, None if p.tissue is None else p.tissue.GetID())
         else:
-            light = (self.lightKey(), p.excluded)
+            light = (self.lightKey(), p.excluded, p.raiseNoise)
         outline = (p.outline.value, p.threshold, p.bodySegmentId)
         second = None if p.secondImage is None else p.secondImage.GetID()
         return self.logic.stamp(*self.nodes(), light, (self.choices(), p.extinctionTable, outline, second))
@@ -419,6 +426,9 @@ class NIRSTReconstructionWidget(ModulePanel):
             simulation["body"] = choices["body"]
             simulate = partial(self.logic.simulateBeside, *nodes, **simulation)
             light = self.run(lambda progress: simulate(progress=progress), message)
+            self._simulated[p.plane.GetID()] = light
+        else:
+            choices["raiseNoise"] = p.raiseNoise
         if light is not None:
             with showing_errors(message), slicer.util.WaitCursor():
                 self.launch(self.logic.prepare(*nodes, light, stamp=stamp, **choices), p.assessTrust)
@@ -875,7 +885,7 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
             p.image, p.plane, p.optodes, p.tissue = exam.volumeNode, exam.planeNode, exam.optodesNode, exam.tissueNode
             p.segmentation, p.segmentId = exam.segmentationNode, exam.segmentId
             p.source, p.dataFile, p.referenceFile = DataSource.MEASURED, exam.dataFile, exam.referenceFile
-            p.excluded = ""
+            p.excluded, p.raiseNoise = "", False
         p.Modified()  # a panel that shows them already has its own view of the parameters
 
     def reconstruct(
@@ -894,6 +904,7 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         bodyThreshold=None,
         body=None,
         excluded="",
+        raiseNoise=False,
         trust=False,
         update=False,
         progress=ignore_progress,
@@ -906,8 +917,9 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         "soft-prior" and "hard-prior" and is compared with its surroundings. `scatter` is the body's scatter amplitude
         (1/mm) and power, which are not fitted. `bodyThreshold` is the MRI's gray value between air and body, 0 where
         the image holds no air; `body` (see `bodySource`) may give a segment instead. `excluded` names channels to leave
-        out, such as "S3, 4-7". `trust` reconstructs in up to four more ways to judge the result; `update` overwrites
-        the plane's results of an earlier run. `settings` are those of
+        out, such as "S3, 4-7"; `raiseNoise` takes the noise that `quality` finds where it is far more than the one
+        given. `trust` reconstructs in up to four more ways to judge the result; `update` overwrites the plane's results
+        of an earlier run. `settings` are those of
         NIRSTReconstructionLib.reconstruct.ReconstructionSettings.
         """
         progress(0.0, _("Reading the inputs"))
@@ -921,6 +933,7 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
             secondNode=secondNode,
             body=body or self.bodySource(bodyThreshold),
             excluded=excluded,
+            raiseNoise=raiseNoise,
             extinctionTable=extinctionTable,
             scatter=scatter,
             method=method,
@@ -939,6 +952,7 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         secondNode=None,
         body=None,
         excluded="",
+        raiseNoise=False,
         extinctionTable="nirfast-1",
         scatter=None,
         stamp=None,
@@ -948,11 +962,15 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         from NIRSTReconstructionLib.bulk import TYPICAL_TISSUE
         from NIRSTReconstructionLib.inslicer.exclusions import leave_out
         from NIRSTReconstructionLib.inslicer.runs import Run
+        from NIRSTReconstructionLib.quality_control import raise_noise
         from NIRSTReconstructionLib.reconstruct import ReconstructionSettings
 
         light = self._light(light)
         if scatter is not None:
             settings["start"] = replace(TYPICAL_TISSUE, scatter_amplitude=scatter[0], scatter_power=scatter[1])
+        measured = leave_out(light.measurements, excluded)
+        if raiseNoise:
+            measured = raise_noise(measured, self.quality(light, optodesNode))
         chosen = ReconstructionSettings(**settings)
         inputs = self._inputs(
             volumeNode,
@@ -960,7 +978,7 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
             optodesNode,
             segmentationNode,
             segmentId,
-            light._replace(measurements=leave_out(light.measurements, excluded)),
+            light._replace(measurements=measured),
             secondNode,
             body,
             extinctionTable,

@@ -596,6 +596,11 @@ def case_simulated_light_is_called_simulated():
     text = widget.ui.resultLabel.text
     assert "lesion: HbO 22 uM" in text
     assert "Simulated data, not measured." in text
+    if can_report():
+        page = Path(tempfile.mkdtemp(prefix="nirst-report-")) / "light.html"
+        widget.ui.reportPathLineEdit.currentPath = str(page)
+        widget.ui.reportButton.click()
+        assert "Quality of the light" in page.read_text(encoding="utf-8"), "of the simulated light"
     p.source = type(p.source).MEASURED
     apply(widget)
     assert [results(widget)[name].GetName() for name in NAMES] == TITLES
@@ -749,6 +754,7 @@ def case_optode_table_follows_the_list():
     first = p.optodes.GetNthControlPointPositionWorld(0)
     assert rows[0][:4] == ["1", *(f"{x:.1f}" for x in first)]
     assert all(abs(float(row[4])) < 0.5 and abs(float(row[5])) < 0.05 for row in rows), "on the skin, in the plane"
+    assert "-0.0" not in {cell for row in rows for cell in row[4:]}
     outward = (np.array(first) - center_ras()) / np.linalg.norm(np.array(first) - center_ras())
     p.optodes.SetNthControlPointPositionWorld(0, *(np.array(first) + 9 * outward))
     assert float(cells(widget.ui.optodesTable)[0][4]) > 6
@@ -849,6 +855,40 @@ def case_channels_are_unticked():
     assert "0 usable channels" in ui.applyButton.toolTip
     ui.excludedLineEdit.setText("")
     assert ui.applyButton.enabled
+
+
+def case_noise_is_raised_to_what_the_light_shows():
+    from NIRSTReconstructionLib.measurements import read_measurements, write_csv_measurements
+
+    widget = ready_panel()
+    p, ui = widget.parameters, widget.ui
+    ui.qualityCollapsibleButton.collapsed = False
+    assert ui.raiseNoiseCheckBox.isHidden(), "this light is as noisy as it says"
+    light = read_measurements(p.dataFile)
+    noisy = light.log_amplitude.copy()
+    noisy[2] += 0.2 * np.random.default_rng(2).standard_normal(noisy.shape[1])
+    path = Path(p.dataFile).with_name("noisy.csv")
+    write_csv_measurements(type(light)(**{**vars(light), "log_amplitude": noisy}), path)
+    ui.dataPathLineEdit.currentPath = str(path)
+    settle(widget)
+    assert "reconstruct with a larger noise" in ui.qualityStatusLabel.text
+    assert not ui.raiseNoiseCheckBox.isHidden()
+    apply(widget)
+    chi = widget.resultsSection.results().record()["chi"]
+    assert chi[2] > 5
+    assert "does not explain the light at 826 nm" in ui.resultLabel.text
+    ui.raiseNoiseCheckBox.click()
+    assert p.raiseNoise
+    assert ui.resultLabel.text.startswith("Changed since this run: light.")
+    apply(widget)
+    record = widget.resultsSection.results().record()
+    assert record["chi"][2] < 1.5
+    assert any(
+        "Noise raised to what reciprocity shows" in remark and "826 nm" in remark for remark in record["remarks"]
+    )
+    ui.dataPathLineEdit.currentPath = data_files()[0]
+    settle(widget)
+    assert not ui.raiseNoiseCheckBox.isHidden(), "what is ticked can be unticked"
 
 
 def case_mesh_is_a_model_in_the_plane():

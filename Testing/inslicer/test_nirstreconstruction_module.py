@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+NARROW = 420  # pixels, a module panel made as narrow as people make it
 CASE_NAMES = [
     line.partition("(")[0].removeprefix("def ")
     for line in (Path(__file__).parent / "nirstreconstruction_cases.py").read_text().splitlines()
@@ -240,4 +241,5 @@ def test_picture_of_the_panel(host, cases, tmp_path):
     cases.apply(widget)
     widget.ui.qualityCollapsibleButton.collapsed = False
     host.grab("NIRSTReconstruction", folder / "NIRSTReconstruction.png")
+    assert host.panel("NIRSTReconstruction").minimumSizeHint.width() <= NARROW, "nothing is cut off in a narrow panel"
     assert (folder / "NIRSTReconstruction.png").stat().st_size > 10_000

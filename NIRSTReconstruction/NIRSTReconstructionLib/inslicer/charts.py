@@ -11,6 +11,8 @@ import qt
 BLUE, RED, GRAY, ORANGE = "#3b75af", "#d1495b", "#9aa3ab", "#d99a00"
 LIGHTS = {"green": "#2e9d4f", "yellow": "#e0b000", "red": "#c8323c"}
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 24, 34
+_LEGEND = 52  # pixels beside the axes, for more labels than fit into a corner of them
+_CORNER_LABELS = 3
 
 
 class Series(NamedTuple):
@@ -24,10 +26,11 @@ class Series(NamedTuple):
 
 
 def draw_chart(
-    title: str, xlabel: str, ylabel: str, series: Sequence[Series], size: tuple[int, int] = (460, 240)
+    title: str, xlabel: str, ylabel: str, series: Sequence[Series], size: tuple[int, int] = (350, 210)
 ) -> Any:
     """Return a QPixmap of points and lines over axes with round ticks; values that are not finite are left out."""
-    canvas = _Canvas(title, xlabel, ylabel, size)
+    labels = [(one.label, one.color) for one in series if one.label]
+    canvas = _Canvas(title, xlabel, ylabel, size, beside=len(labels) > _CORNER_LABELS)
     points = [
         (x, y) for one in series for x, y in zip(one.x, one.y, strict=True) if math.isfinite(x) and math.isfinite(y)
     ]
@@ -45,7 +48,7 @@ def draw_chart(
             canvas.brush(one.color)
             for x, y in here:
                 canvas.painter.drawEllipse(round(x) - 2, round(y) - 2, 4, 4)
-    canvas.legend([(one.label, one.color) for one in series if one.label])
+    canvas.legend(labels)
     return canvas.done()
 
 
@@ -55,7 +58,7 @@ def draw_bars(
     names: Sequence[str],
     groups: Sequence[tuple[str, str, Sequence[float]]],
     expected: float | None = None,
-    size: tuple[int, int] = (460, 200),
+    size: tuple[int, int] = (350, 180),
 ) -> Any:
     """Return a QPixmap of bars side by side: `groups` hold label, color and a value per name.
 
@@ -105,8 +108,9 @@ def draw_light(light: str, size: int = 22) -> Any:
 class _Canvas:
     """A pixmap with a coordinate system."""
 
-    def __init__(self, title: str, xlabel: str, ylabel: str, size: tuple[int, int]) -> None:
+    def __init__(self, title: str, xlabel: str, ylabel: str, size: tuple[int, int], beside: bool = False) -> None:
         self.width, self.height = size
+        self._right = self.width - (_LEGEND if beside else _RIGHT)
         palette = qt.QLabel().palette
         self._text = palette.color(qt.QPalette.WindowText)
         self.picture = qt.QPixmap(self.width, self.height)
@@ -126,13 +130,13 @@ class _Canvas:
         across = (x - self._x0) / (self._x1 - self._x0)
         up = (y - self._y0) / (self._y1 - self._y0)
         return (
-            _LEFT + across * (self.width - _LEFT - _RIGHT),
+            _LEFT + across * (self._right - _LEFT),
             self.height - _BOTTOM - up * (self.height - _TOP - _BOTTOM),
         )
 
     def axes(self, names: Sequence[str] = ()) -> None:
         """Draw frame, ticks and labels; `names` stand below bars instead of numbers."""
-        left, right, bottom, top = _LEFT, self.width - _RIGHT, self.height - _BOTTOM, _TOP
+        left, right, bottom, top = _LEFT, self._right, self.height - _BOTTOM, _TOP
         for value in _ticks(self._y0, self._y1, 5):
             y = round(self.at(self._x0, value)[1])
             self.pen(GRAY, 0.5)
@@ -158,10 +162,11 @@ class _Canvas:
         self.painter.restore()
 
     def legend(self, entries: Sequence[tuple[str, str]]) -> None:
-        """Write the labels in their colors into the upper right corner."""
+        """Write the labels in their colors into the upper right corner, or beside the axes."""
+        end = self.width if self._right < self.width - _RIGHT else self._right
         for n, (label, color) in enumerate(entries):
             self.painter.setPen(qt.QPen(qt.QColor(color)))
-            box = (_LEFT, _TOP + 2 + 15 * n, self.width - _LEFT - _RIGHT - 4, 15)
+            box = (_LEFT, _TOP + 2 + 15 * n, end - _LEFT - 4, 15)
             self.painter.drawText(*box, qt.Qt.AlignRight | qt.Qt.AlignVCenter, label)
 
     def text(self, x: int, y: int, width: int, height: int, text: str, align: Any) -> None:

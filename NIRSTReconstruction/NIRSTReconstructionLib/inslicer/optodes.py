@@ -36,7 +36,7 @@ class OptodeRow(NamedTuple):
 
     def texts(self) -> tuple[str, ...]:
         """Return the cells of the table: label, R, A, S, off skin, off plane."""
-        distances = ["" if mm is None else f"{mm:+.1f}" for mm in (self.off_skin_mm, self.off_plane_mm)]
+        distances = ["" if mm is None else f"{round(mm, 1) + 0.0:+.1f}" for mm in (self.off_skin_mm, self.off_plane_mm)]
         return (self.label, *(f"{x:.1f}" for x in self.position_ras), *distances)
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import numpy as np
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.inslicer.live import LatestWins
 from BreastBiomarkersLib.inslicer.nodes import points_from_node
@@ -81,6 +82,8 @@ class QualitySection:
             widget.setVisible(there)
         waiting = _("Checking ...") if self.busy else _("Measured light and optodes are needed for the check.")
         ui.qualityStatusLabel.text = describe_quality(report) if there else self.problem or waiting
+        noisy = there and bool(np.isfinite(report.noise).any())
+        ui.raiseNoiseCheckBox.setVisible(noisy or self._panel.parameters.raiseNoise)
         ui.leaveOutButton.enabled = there and bool(report.suggested.any())
         ui.useAllButton.enabled = bool(excluded)
         self._on_plot()

@@ -28,7 +28,9 @@ class ResultsSection:
     def __init__(self, panel: Any) -> None:
         self._panel = panel
         ui = panel.ui
-        self._tables = {name: TextTable(getattr(ui, f"{name}Table")) for name in ("contrast", "checks", "readout")}
+        self._tables = {
+            name: TextTable(getattr(ui, f"{name}Table"), whole=True) for name in ("contrast", "checks", "readout")
+        }
         self.forget()
         for text in (_("by wavelength"), _("by source"), _("by detector"), _("against distance")):
             ui.residualPlotComboBox.addItem(text)
@@ -131,5 +133,6 @@ class ResultsSection:
         with showing_errors(_("The report was not written.")):
             path = panel.ui.reportPathLineEdit.currentPath
             optodes = panel.parameters.optodes
+            light = panel.light() or panel.simulatedLight()
             with slicer.util.WaitCursor():
-                panel.logic.exportReport(path, panel.parameters.image, *panel.lesion(), optodes, panel.light())
+                panel.logic.exportReport(path, panel.parameters.image, *panel.lesion(), optodes, light)

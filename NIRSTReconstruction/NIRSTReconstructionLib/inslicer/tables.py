@@ -30,17 +30,23 @@ class TextTable:
     widget : QTableWidget
     editable : collection of int
         Columns whose text the user may change.
+    whole : bool
+        As high as its rows, without scrolling.
     """
 
-    def __init__(self, widget: Any, editable: Collection[int] = ()) -> None:
+    def __init__(self, widget: Any, editable: Collection[int] = (), whole: bool = False) -> None:
         self.widget = widget
         self._editable = editable
+        self._whole = whole
         self._content: Any = None
         titles = headers()[widget.objectName]
         widget.setColumnCount(len(titles))
         widget.setHorizontalHeaderLabels(titles)
         widget.verticalHeader().setVisible(False)
         widget.horizontalHeader().setStretchLastSection(True)
+        widget.horizontalHeader().connect("sectionResized(int,int,int)", self._fit_rows)
+        if whole:
+            widget.setVerticalScrollBarPolicy(qt.Qt.ScrollBarAlwaysOff)
         if editable:
             widget.setEditTriggers(qt.QAbstractItemView.DoubleClicked)
 
@@ -93,6 +99,15 @@ class TextTable:
                 table.setItem(n, column, item)
         table.resizeColumnsToContents()
         table.blockSignals(was_blocked)
+        self._fit_rows()
+
+    def _fit_rows(self, *_section: int) -> None:
+        """Make each row as high as its text, which wraps."""
+        table = self.widget
+        table.resizeRowsToContents()
+        if self._whole:
+            rows = sum(table.rowHeight(row) for row in range(table.rowCount))
+            table.setFixedHeight(table.horizontalHeader().sizeHint.height() + rows + 2 * table.frameWidth)
 
     def is_ticked(self, row: int) -> bool:
         """Tell whether the check box of a row is ticked."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -96,9 +97,12 @@ def describe_run(record: dict[str, Any] | None, changed: Sequence[str] = ()) -> 
     lines.append(
         _("Residual in units of the noise (about 1 is as good as the noise allows): {chi}.").format(chi=", ".join(chi))
     )
-    if max(record["chi"]) > POOR_FIT:
+    poor = [f"{nm:g}" for nm, value in zip(record["wavelengths_nm"], record["chi"], strict=True) if value > POOR_FIT]
+    if 0 < len(poor) < len(chi):
         lines.append(
-            _("The model does not explain these data. Check fiber numbers, plane, reference and the assumed noise.")
+            _("The model does not explain the light at {nm} nm. Leave it out, or check its noise.").format(
+                nm=", ".join(poor)
+            )
         )
     return "\n".join([*lines, *record["remarks"]])
 
@@ -143,12 +147,19 @@ def contrast_rows(record: dict[str, Any] | None) -> list[tuple[str, ...]]:
         rows.append(
             (
                 f"{IMAGE_TITLES[row['quantity']]} [{row['unit']}]",
-                "{lesion:.1f} \u00b1 {lesion_se:.1f}".format(**row),
-                "{background:.1f} \u00b1 {background_se:.1f}".format(**row),
-                "{ratio:.2f} \u00b1 {ratio_se:.2f}".format(**row),
+                *(_with_error(row[name], row[f"{name}_se"], least) for name, least in _CONTRAST_DIGITS.items()),
             )
         )
     return rows
+
+
+_CONTRAST_DIGITS = {"lesion": 1, "background": 1, "ratio": 2}
+
+
+def _with_error(value: float, error: float, least: int) -> str:
+    """Return a value and its standard error with so many decimals that the error is not 0, and `least` at least."""
+    digits = max(least, min(4, -math.floor(math.log10(error)))) if error > 0 else least
+    return f"{value:.{digits}f} \u00b1 {error:.{digits}f}"
 
 
 def describe_unlit(fibers: Any, light: Light | None) -> str:
