@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import json
 import logging
+import re
 import tempfile
 import time
 from contextlib import contextmanager
@@ -954,6 +955,7 @@ def case_report_shows_every_plane():
     nirst = logic()
     planes = [nirst.planeFromLesion(*exam.lesion, exam.volume), nirst.planeFromLesion(*exam.lesion, exam.volume)]
     ring = nirst.placeRing(planes[0], exam.volume, FIBERS)
+    elsewhere = nirst.planeFromLesion(*exam.lesion, exam.volume, (0.4, 0.9, 0.0))
     folder = Path(tempfile.mkdtemp(prefix="nirst-report-"))
     said = refusal(lambda: nirst.exportReport(folder / "light.html", exam.volume))
     if not can_report():
@@ -973,6 +975,14 @@ def case_report_shows_every_plane():
     page = (folder / "light.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == 9
     assert "Nothing to leave out was found" in page
+    assert page.count("<figcaption>Images over the MRI; lesion outlined in white, fibers in blue.") == 2
+    assert not re.findall(r"(?:src|href)=.(?!data:image/png;base64,)|https?://|url\(|<script", page), (
+        "all is in the page"
+    )
+    beside = nirst.placeRing(elsewhere, exam.volume, FIBERS)
+    nirst.exportReport(folder / "beside.html", exam.volume, *exam.lesion, beside)
+    other = (folder / "beside.html").read_text(encoding="utf-8")
+    assert other.count("<figcaption>Images over the MRI; lesion outlined in white.") == 2, "no fibers of another plane"
     for text in ("NIRST plane_1", "the light was simulated", "Measured light of measurements.csv", "Not assessed"):
         assert text in page, text
 

@@ -20,6 +20,7 @@ from BreastBiomarkersLib.inslicer.nodes import (
     slice_to_ras,
     volume_from_node,
 )
+from BreastBiomarkersLib.points import LabeledPoints
 from BreastBiomarkersLib.volume import Volume
 from numpy.typing import NDArray
 
@@ -272,12 +273,25 @@ def made_from(
     inputs = {
         "MRI": grid_from_node(volume_node).ijk_to_ras.round(3).tolist(),
         "plane": (slice_to_ras(plane_node).round(3) + 0.0).tolist(),
-        "optodes": (points.labels, (points.positions_ras.round(3) + 0.0).tolist()),
+        "optodes": _content_of(points),
         "lesion": lesion_content,
         "light": light,
         "settings": settings,
     }
-    return {name: hashlib.sha256(repr(content).encode()).hexdigest()[:12] for name, content in inputs.items()}
+    return {name: _fingerprint(content) for name, content in inputs.items()}
+
+
+def optodes_stamp(points: LabeledPoints) -> str:
+    """Return the fingerprint that `made_from` gives to fiber tips."""
+    return _fingerprint(_content_of(points))
+
+
+def _content_of(points: LabeledPoints) -> Any:
+    return points.labels, (points.positions_ras.round(3) + 0.0).tolist()
+
+
+def _fingerprint(content: Any) -> str:
+    return hashlib.sha256(repr(content).encode()).hexdigest()[:12]
 
 
 def is_present(node: Any) -> bool:

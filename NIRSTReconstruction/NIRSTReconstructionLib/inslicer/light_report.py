@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from BreastBiomarkersLib.errors import InputError
 from BreastBiomarkersLib.inslicer.nodes import mask_from_segment, points_from_node, volume_from_node
+from BreastBiomarkersLib.points import LabeledPoints
 from BreastBiomarkersLib.report import (
     Picture,
     PlaneImage,
@@ -21,9 +22,10 @@ from BreastBiomarkersLib.report import (
     write_report,
 )
 from BreastBiomarkersLib.volume import Volume, apply_affine
+from numpy.typing import NDArray
 
 from NIRSTReconstructionLib.images import IMAGE_UNITS
-from NIRSTReconstructionLib.inslicer.inputs import Light, Segment, fibers_from_node
+from NIRSTReconstructionLib.inslicer.inputs import TOLERANCE_MM, Light, Segment, fibers_from_node, optodes_stamp
 from NIRSTReconstructionLib.inslicer.plane_result import PlaneResult
 from NIRSTReconstructionLib.inslicer.results import IMAGE_TITLES, PlaneResults, planes_with_results
 from NIRSTReconstructionLib.inslicer.words import (
@@ -86,9 +88,7 @@ def _section(volume_node: Any, title: str, result: PlaneResult, lesion: Segment 
     if lesion is not None:
         mask = mask_from_segment(*lesion, volume_node)
         inside = sample_volume(mask, points, nearest=True, outside=0.0).reshape(first.shape[1:]) > 0
-    tips = None
-    if optodes_node is not None:
-        tips = first.points_to_ijk(points_from_node(optodes_node).positions_ras)[:, :2] * first.spacing[::-1][:2]
+    tips = None if optodes_node is None else _tips_in_plane(result, points_from_node(optodes_node))
     body = first.array[0] > 0
     axes = first.ijk_to_ras[:3, :2] / first.spacing[::-1][:2]
 
@@ -99,7 +99,10 @@ def _section(volume_node: Any, title: str, result: PlaneResult, lesion: Segment 
         ]
         return draw_plane_images(images, mri, float(first.spacing[1]), axes, inside, tips)
 
-    pictures = [Picture(drawn(""), "Images over the MRI; lesion outlined in white, fibers in blue.")]
+    marks = [
+        words for words, there in (("lesion outlined in white", inside), ("fibers in blue", tips)) if there is not None
+    ]
+    pictures = [Picture(drawn(""), "; ".join(["Images over the MRI", ", ".join(marks)]).rstrip("; ") + ".")]
     if "hbo_sd" in result.images:
         pictures.append(Picture(drawn("_sd"), "Standard deviation at each pixel, from noise and prior."))
     record = result.record
@@ -110,6 +113,15 @@ def _section(volume_node: Any, title: str, result: PlaneResult, lesion: Segment 
         words = "Residual of each channel and wavelength over the distance of source and detector."
         pictures.append(Picture(_png(_residual_figure(result)), words))
     return Section(title, [describe_trust(record), *describe_run(record).splitlines()], pictures, _tables(result))
+
+
+def _tips_in_plane(result: PlaneResult, points: LabeledPoints) -> NDArray[np.float64] | None:
+    """Return the fiber tips in mm from the first pixel; None for those of another plane."""
+    first = result.images["hbo"]
+    local = first.points_to_ijk(points.positions_ras) * first.spacing[::-1]
+    known = result.record["made_from"].get("optodes")
+    own = known == optodes_stamp(points) if known else bool(np.abs(local[:, 2]).max() <= TOLERANCE_MM)
+    return local[:, :2] if own else None
 
 
 def _quality_section(light: Light, optodes_node: Any) -> Section:
@@ -157,10 +169,19 @@ def _tables(result: PlaneResult) -> list[Table]:
             tables.append(Table(f"Lesion read-out. {NOTE}", columns, rows))
         rows = [[check["name"], check["light"], check["reason"]] for check in trust["checks"]]
         tables.append(Table("Checks", ["Check", "Light", "Reason"], rows))
-    settings = [[name, str(value)] for name, value in record["settings"].items()]
-    facts = [[name, str(record[name])] for name in ("method", "extinction_table", "gains", "reason", "values_used")]
-    tables.append(Table("Settings", ["Item", "Value"], facts + settings, folded=True))
+    facts = {name: record[name] for name in ("extinction_table", "reason", "values_used")}
+    chosen = {**record["settings"], "gains": record["gains"], **facts}
+    rows = [[name.replace("_", " "), _in_words(value)] for name, value in chosen.items()]
+    tables.append(Table("Settings", ["Item", "Value"], rows, folded=True))
     return tables
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {_in_words(part)}" for name, part in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_in_words, value))
+    return "default" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _pixel_centers(image: Volume) -> Any:
