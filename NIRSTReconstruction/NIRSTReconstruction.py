@@ -440,11 +440,18 @@ class NIRSTReconstructionWidget(ModulePanel):
             self.run(lambda progress: run.perform(assess, progress), _("The light was not reconstructed."))
             return
         self.dropFolder()
-        self._folder = tempfile.mkdtemp(prefix="nirst-")
-        arguments = run.write(os.path.join(self._folder, "run"), trust)
+        try:
+            self._folder = tempfile.mkdtemp(prefix="nirst-")
+        except OSError as error:
+            raise InputError(
+                _("No folder for temporary files can be made: {reason}. Free some disk space.").format(
+                    reason=error.strerror
+                )
+            ) from error
         done = partial(self.onFinished, run, assess and not trust, step)
         self._assessing = trust
         try:
+            arguments = run.write(os.path.join(self._folder, "run"), trust)
             self.job.start("NIRSTReconstructionLib", arguments, done, stopped=self.onStopped)
         except InputError:
             self.onStopped("")

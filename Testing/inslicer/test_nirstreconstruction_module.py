@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,50 @@ def test_cancel_leaves_nothing(host, cases):
     assert widget.ui.applyButton.text == "Apply"
     assert widget.ui.applyButton.enabled
     assert widget.ui.resultLabel.text == "No results in this plane yet."
+
+
+def test_full_disk_is_told_and_leaves_nothing(host, cases, tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource", reason="limits of files are those of Unix")
+    widget = cases.ready_panel()
+    cases.apply(widget)
+    page = tmp_path / "light.html"
+    page.write_text("older")
+    widget.ui.reportPathLineEdit.currentPath = str(page)
+    before, files = cases.names_of_nodes(), sorted(tmp_path.iterdir())
+    record = widget.resultsSection.results().record()
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, most[1]))
+    try:
+        with cases.shown_errors() as messages:
+            widget.ui.applyButton.click()
+            cases.wait(lambda: not widget.job.running)
+            if cases.can_report():
+                widget.ui.reportButton.click()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert "is the disk full or the folder read-only?" in messages[0]
+    assert not cases.can_report() or "light.html' failed: File too large. The previous file is unchanged" in messages[1]
+    assert not list(temporary.iterdir()), "nothing is left for a run that did not start"
+    temporary.rmdir()
+    with cases.shown_errors() as messages:
+        widget.ui.applyButton.click()
+    assert "No folder for temporary files can be made: No such file or directory" in messages[0]
+    assert not widget.job.running
+    assert page.read_text() == "older"
+    assert sorted(tmp_path.iterdir()) == files
+    assert cases.names_of_nodes() == before
+    assert widget.resultsSection.results().record() == record
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "no JSON", "[1]", '{"simulated": true', " " * 2_000_000])
+def test_file_of_another_kind_beside_the_light_is_passed_over(host, cases, tmp_path, text):
+    path = tmp_path / "light.csv"
+    path.write_bytes(Path(cases.data_files()[0]).read_bytes())
+    (tmp_path / "case.json").write_text(text)
+    assert cases.logic().light(path).simulated == ""
 
 
 def test_scene_closed_while_running(host, cases):

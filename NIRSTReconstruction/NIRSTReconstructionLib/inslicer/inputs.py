@@ -36,6 +36,7 @@ Segment = tuple[Any, str]
 
 TOLERANCE_MM = 5.0
 """How far a fiber may be from the breast's outline."""
+_CASE_BYTES = 1_000_000  # a `case.json` of ours is far smaller
 DRAWN_FROM_MM = 1.0  # the outline is moved farther than this: worth a remark
 
 
@@ -82,13 +83,13 @@ def read_light(path: str | Path, reference_path: str | Path | None = None) -> Li
 
 def _simulation_beside(path: Path) -> str:
     case = path.with_name("case.json")
-    if not case.is_file():
-        return ""
     try:
+        if not case.is_file() or case.stat().st_size > _CASE_BYTES:
+            return ""
         found = json.loads(case.read_text(encoding="utf-8"))
         simulated = found["simulated"]
         return str(found.get("description", f"seed {found.get('seed')}")) if simulated else ""
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ""  # somebody else's file of this name
 
 
