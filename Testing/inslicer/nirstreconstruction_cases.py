@@ -726,6 +726,17 @@ def case_outline_comes_from_threshold_or_segment():
     assert not widget.ui.applyButton.enabled
 
 
+def case_image_with_holes_is_told():
+    exam = make_exam()
+    plane, ring = place(exam)
+    image = volume_from_node(exam.volume)
+    torn = image.array.copy()
+    torn[:, :, 18:20] = np.nan
+    done = reconstruct(exam._replace(volume=volume_to_node(image.with_array(torn, "torn"))), plane, ring)
+    assert any("'torn' holds no number at" in remark for remark in done.result.remarks)
+    assert np.isfinite(done.plane.values["hbo"]).any()
+
+
 def case_plane_outside_the_breast_is_told_before_the_run():
     widget = ready_panel()
     plane = widget.parameters.plane

@@ -153,11 +153,11 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     path = require_file(path, "checkpoint")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            record = json.loads((file.metadata() or {})[_RECORD])
+            record = dict(json.loads((file.metadata() or {})[_RECORD]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise InputError(f"The checkpoint '{path.name}' is truncated or no safetensors file. Copy it again.") from error
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"'{path.name}' is not a checkpoint written by this extension.") from error
     return tensors, record
 

@@ -242,7 +242,7 @@ def read_inputs(
         If something is missing or does not fit together; the message says what to do.
     """
     from NIRSTReconstructionLib.images import lesion_in_plane
-    from NIRSTReconstructionLib.plane import reslice, slice_grid
+    from NIRSTReconstructionLib.plane import reslice, sample_volume, slice_grid
 
     image = volume_from_node(volume_node, "MRI")
     images = [image] if second_node is None else [image, volume_from_node(second_node, "second image")]
@@ -251,12 +251,17 @@ def read_inputs(
     fibers.optodes(plane, light.measurements.channels)  # refuses data of other fibers
     outline = outline_in_plane(body, plane, image.name)
     grid = slice_grid(plane, outline.polygon_mm)
+    unknown = []
     for one in images:
         reslice(one, grid)  # refuses an image that the plane does not cut
+        values = sample_volume(one, grid.plane.to_ras(grid.points_mm), nearest=True, outside=0.0)
+        holes = int((~np.isfinite(values)).sum())
+        if holes:
+            unknown.append(f"'{one.name}' holds no number at {holes} of {values.size} pixels of the plane.")
     if mask is not None:
         lesion_in_plane(mask, grid)
     contour, remarks = outline.at_fibers(fibers, plane, tolerance_mm)
-    measured = light.measurements.remarking(*remarks)
+    measured = light.measurements.remarking(*remarks, *unknown)
     spectra = load_spectra(measured.wavelengths_nm, extinction_table)
     case = Case(measured, fibers, contour, spectra, plane, light.reference, images, mask)
     return Inputs(case, mask, body, light)
