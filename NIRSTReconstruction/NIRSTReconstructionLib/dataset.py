@@ -206,10 +206,10 @@ def read_settings(folder: str | Path) -> DatasetSettings:
         return DatasetSettings(**values)
     except FileNotFoundError:
         raise InputError(f"'{folder}' holds no data set (no dataset.json). Generate one first.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"'{path}' is damaged: {error}. Generate the data set anew.") from error
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"'{path}' is damaged. Generate the data set anew.") from error
 
 
 def read_shard(folder: str | Path, shard: int) -> tuple[NDArray[np.float32], list[Phantom]]:
@@ -220,10 +220,15 @@ def read_shard(folder: str | Path, shard: int) -> tuple[NDArray[np.float32], lis
     InputError
         If the file is missing or damaged.
     """
-    path = _shard_path(Path(folder), shard)
+    path, settings = _shard_path(Path(folder), shard), read_settings(folder)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
+        count = min(settings.shard_size, settings.count - shard * settings.shard_size)
+        channels = settings.fiber_count * (settings.fiber_count - 1)
+        shapes = (count, len(settings.wavelengths_nm), channels), (count, 6)
+        if (arrays["log_amplitude"].shape, arrays["background"].shape) != shapes:
+            raise ValueError("the arrays are not those of the settings")
         return arrays["log_amplitude"], [_phantom(arrays, n) for n in range(len(arrays["background"]))]
     except FileNotFoundError:
         raise InputError(f"'{path}' is missing. Run the generation again; it continues where it stopped.") from None

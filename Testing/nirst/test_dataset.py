@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -88,6 +89,15 @@ def test_other_settings_and_foreign_folders_are_refused(tmp_path, folder):
     assert [p.name for p in tmp_path.iterdir()] == ["holiday.txt"]
 
 
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "[1]", "{", '{"format": "nirst-dataset-1", "settings": {"count": "x"}}']
+)
+def test_damaged_description_is_named_in_plain_words(tmp_path, text):
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(InputError, match=r"dataset\.json' is damaged\. Generate the data set anew\.$"):
+        read_settings(tmp_path)
+
+
 def test_damage_is_named(tmp_path, folder):
     with pytest.raises(InputError, match="no dataset.json"):
         read_settings(tmp_path)
@@ -97,6 +107,7 @@ def test_damage_is_named(tmp_path, folder):
     (tmp_path / "dataset.json").write_text('{"format": ')
     with pytest.raises(InputError, match="damaged"):
         read_settings(tmp_path)
+    shutil.copy(folder / "dataset.json", tmp_path)
     with pytest.raises(InputError, match="missing"):
         read_shard(tmp_path, 0)
     whole = (folder / "shard_00000.npz").read_bytes()
@@ -106,6 +117,14 @@ def test_damage_is_named(tmp_path, folder):
     np.savez(tmp_path / "shard_00001.npz", log_amplitude=np.array([{}], dtype=object))
     with pytest.raises(InputError, match="damaged"):
         read_shard(tmp_path, 1)
+    with np.load(folder / "shard_00002.npz") as file:
+        arrays = dict(file)
+    for name, cut in (("log_amplitude", np.s_[:, :, :5]), ("log_amplitude", np.s_[:1]), ("background", np.s_[:1])):
+        np.savez(tmp_path / "shard_00002.npz", **{**arrays, name: arrays[name][cut]})
+        with pytest.raises(InputError, match="damaged"):
+            read_shard(tmp_path, 2)
+    np.savez(tmp_path / "shard_00002.npz", **arrays)
+    assert len(read_shard(tmp_path, 2)[1]) == 2
 
 
 @pytest.mark.parametrize(
