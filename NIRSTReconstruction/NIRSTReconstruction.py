@@ -753,11 +753,11 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         from NIRSTReconstructionLib.inslicer.inputs import fibers_from_node
         from NIRSTReconstructionLib.quality_control import check_quality
 
-        fibers = fibers_from_node(optodesNode)
-        return lambda progress: [check_quality(light.measurements, fibers)]
+        measured, fibers = self._light(light).measurements, fibers_from_node(optodesNode)
+        return lambda progress: [check_quality(measured, fibers)]
 
     def quality(self, light, optodesNode):
-        """Return what looks wrong in the light (NIRSTReconstructionLib.quality_control)."""
+        """Return what looks wrong in light given as for `reconstruct` (NIRSTReconstructionLib.quality_control)."""
         return self.prepareQuality(light, optodesNode)(ignore_progress)[0]
 
     # Light to images
@@ -848,7 +848,7 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
                 plane,
                 find(ignore_progress)[0].at_fibers(fibers, plane)[0],
                 fibers,
-                load_spectra(wavelengths),
+                load_spectra(np.unique(wavelengths)),
                 noise=noise,
                 seed=seed,
                 progress=portion(progress, 0.1, 1.0),
@@ -860,28 +860,36 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
     def simulateExam(self, weakSegmentLogic, seed=1, folder=None, count=16, progress=ignore_progress):
         """Return a synthetic exam with plane, ring of fibers and files of light; WeakSegment simulates the MRI.
 
-        Without `folder` the files go into the application's cache.
+        Without `folder` the files go into the application's cache. If it cannot be finished, nothing of it stays.
         """
         import json
 
+        from BreastBiomarkersLib.files import atomic_folder
         from NIRSTReconstructionLib.measurements import write_csv_measurements
 
         made = weakSegmentLogic.simulateCase(seed, "spiculated", 22.0, progress=portion(progress, 0.0, 0.6))
         volumeNode, lesion = made.postNodes[0], (made.truthSegmentationNode, made.truthSegmentId)
-        for node in made.postNodes[1:]:
+        for node in (*made.postNodes[1:], made.preNode, made.pointsNode):
             slicer.mrmlScene.RemoveNode(node)
-        slicer.mrmlScene.RemoveNode(made.preNode)
-        slicer.mrmlScene.RemoveNode(made.pointsNode)
-        plane = self.planeFromLesion(*lesion, volumeNode)
-        optodes = self.placeRing(plane, volumeNode, count)
-        rest = portion(progress, 0.6, 1.0)
-        light = self.simulate(volumeNode, plane, optodes, *lesion, made.tissueNode, seed, progress=rest)
+        kept = [volumeNode, made.truthSegmentationNode, made.tissueNode]
         cache = slicer.mrmlScene.GetCacheManager().GetRemoteCacheDirectory()
         folder = Path(folder or os.path.join(cache, f"SyntheticBreastNIRST-{seed}"))
-        write_csv_measurements(light.measurements, folder / "light.csv")
-        write_csv_measurements(light.reference, folder / "phantom.csv")
-        case = {"simulated": True, "seed": seed, "description": light.description}
-        (folder / "case.json").write_text(json.dumps(case, indent=1), encoding="utf-8")
+        try:
+            plane = self.planeFromLesion(*lesion, volumeNode)
+            kept.append(plane)
+            optodes = self.placeRing(plane, volumeNode, count)
+            kept.append(optodes)
+            rest = portion(progress, 0.6, 1.0)
+            light = self.simulate(volumeNode, plane, optodes, *lesion, made.tissueNode, seed, progress=rest)
+            case = {"simulated": True, "seed": seed, "description": light.description}
+            with atomic_folder(folder) as temporary:
+                write_csv_measurements(light.measurements, temporary / "light.csv")
+                write_csv_measurements(light.reference, temporary / "phantom.csv")
+                (temporary / "case.json").write_text(json.dumps(case, indent=1), encoding="utf-8")
+        except Exception:
+            for node in kept:
+                slicer.mrmlScene.RemoveNode(node)
+            raise
         files = str(folder / "light.csv"), str(folder / "phantom.csv")
         return SyntheticExam(volumeNode, *lesion, made.tissueNode, plane, optodes, *files)
 

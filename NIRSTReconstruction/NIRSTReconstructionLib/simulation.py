@@ -16,6 +16,7 @@ from NIRSTReconstructionLib.forward import ForwardModel
 from NIRSTReconstructionLib.images import IMAGE_UNITS
 from NIRSTReconstructionLib.measurements import Measurements
 from NIRSTReconstructionLib.meshing import Contour, fill_contour
+from NIRSTReconstructionLib.noise import NoiseModel
 from NIRSTReconstructionLib.optodes import place_optodes
 from NIRSTReconstructionLib.plane import Plane, distance_to_polygon, even_polygon, sample_volume, slice_grid
 from NIRSTReconstructionLib.spectra import Spectra, Tissue
@@ -134,8 +135,11 @@ def simulate_on_plane(
     Raises
     ------
     InputError
-        If a label in the plane has no tissue, or a tissue's numbers point to other units.
+        If a label in the plane has no tissue, a tissue's numbers point to other units, or noise or seed are impossible.
     """
+    NoiseModel(noise, source_gain=gain_sd, detector_gain=gain_sd)  # refuses percent and negative numbers
+    if seed < 0:
+        raise InputError(f"The seed is {seed}; it must not be negative.")
     for label, tissue in tissues.items():
         check_tissue(tissue, f"label {label}")
     if 0 not in tissues:

@@ -1077,6 +1077,17 @@ def case_bad_input_is_said_and_leaves_the_scene_alone():
     assert "needs a segmentation" in refusal(lambda: logic().reconstruct(*good[:6]))
     assert "3 fibers" in refusal(lambda: logic().placeRing(plane, exam.volume, 3))
     assert "No MRI" in refusal(lambda: logic().placeRing(plane, None))
+    for choices, message in (
+        ({"noise": 2.0}, "relative is 2; 0 to 0.5 is possible (0.02 is 2 %)"),
+        ({"noise": -0.1}, "relative is -0.1"),
+        ({"noise": np.nan}, "relative is nan"),
+        ({"seed": -1}, "seed is -1"),
+        ({"wavelengths": (0.7, 0.8)}, "Check the unit (nm)"),
+        ({"wavelengths": ()}, "At least one wavelength"),
+    ):
+        said = refusal(lambda choices=choices: logic().simulate(exam.volume, plane, ring, *exam.lesion, **choices))
+        assert message in said, said
+    assert "Choose the file with the measured light" in refusal(lambda: logic().quality(None, ring))
     assert names_of_nodes() == before
 
 

@@ -235,6 +235,17 @@ def test_sample_data_is_ready_to_reconstruct(host, cases):
     assert light.simulated.startswith("breast: HbO 12 uM"), "the results will say so, too"
 
 
+def test_synthetic_exam_that_cannot_be_written_leaves_nothing(host, cases, tmp_path):
+    import slicer
+    from BreastBiomarkersLib.errors import InputError
+
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="Choose another output folder"):
+        cases.logic().simulateExam(slicer.util.getModuleLogic("WeakSegment"), folder=tmp_path / "file" / "exam")
+    kinds = ("Volume", "Segmentation", "MarkupsFiducial", "MarkupsPlane")
+    assert not [node for kind in kinds for node in slicer.util.getNodesByClass(f"vtkMRML{kind}Node")]
+
+
 def test_training_from_the_console_refuses_what_the_command_does_not_know(host, cases, tmp_path, capsys):
     from BreastBiomarkersLib.errors import InputError
 
