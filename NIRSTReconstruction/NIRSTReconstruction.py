@@ -493,6 +493,9 @@ class NIRSTReconstructionWidget(ModulePanel):
     def onFileSelected(self):
         if self.parameters is None:
             return
+        paths = self.ui.dataPathLineEdit.currentPath, self.ui.referencePathLineEdit.currentPath
+        with showing_errors(_("The file cannot be read yet.")):
+            self.logic.ensureReadable(*paths)
         with slicer.util.NodeModify(self.parameters):
             self.parameters.dataFile = self.ui.dataPathLineEdit.currentPath
             self.parameters.referenceFile = self.ui.referencePathLineEdit.currentPath
@@ -607,6 +610,13 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         from NIRSTReconstructionLib.inslicer.inputs import read_light
 
         return read_light(path, referencePath)
+
+    def ensureReadable(self, *paths):
+        """Ask to install what reads SNIRF files, if one of the files is such a file and it is missing."""
+        from BreastBiomarkersLib.inslicer.requirements import ensure_requirements
+
+        if any(path.lower().endswith(".snirf") and os.path.isfile(path) for path in paths):
+            ensure_requirements(["h5py>=3.10"], "NIRSTReconstruction")
 
     def describeLight(self, light, excluded=""):
         from NIRSTReconstructionLib.inslicer.exclusions import leave_out

@@ -101,6 +101,23 @@ def test_file_of_another_kind_beside_the_light_is_passed_over(host, cases, tmp_p
     assert cases.logic().light(path).simulated == ""
 
 
+def test_snirf_without_its_package_asks_for_it(host, cases, tmp_path, monkeypatch):
+    from BreastBiomarkersLib.inslicer import requirements
+
+    asked = []
+    monkeypatch.setattr(requirements, "_is_satisfied", lambda requirement: False)
+    monkeypatch.setattr(requirements, "_install", lambda missing, requester: asked.append((missing, requester)))
+    widget = cases.open_panel()
+    widget.ui.dataPathLineEdit.currentPath = str(tmp_path / "absent.snirf")
+    assert not asked, "nothing is installed for a file that is not there"
+    (tmp_path / "light.snirf").write_bytes(b"x")
+    with cases.shown_errors() as messages:
+        widget.ui.dataPathLineEdit.currentPath = str(tmp_path / "light.snirf")
+    assert asked == [(["h5py>=3.10"], "NIRSTReconstruction")]
+    assert "needs the Python packages h5py>=3.10" in messages[0]
+    assert widget.parameters.dataFile == str(tmp_path / "light.snirf")
+
+
 def test_scene_closed_while_running(host, cases):
     import slicer
 
