@@ -861,6 +861,7 @@ def case_channels_are_unticked():
     assert ui.qualityTable.item(2, 0).checkState() == qt.Qt.Checked
     ui.leaveOutButton.click()
     assert "S3" in p.excluded.split(", ")
+    assert cells(ui.qualityTable)[2][2].startswith("S3 left out; source 3"), "half of a fiber"
     ui.excludedLineEdit.setText("3-x")
     assert "'3-X' is no channel" in ui.applyButton.toolTip
     ui.excludedLineEdit.setText("@661 S1 s2 s3 s4 s5 s6 s7 s8")
@@ -883,7 +884,7 @@ def case_noise_is_raised_to_what_the_light_shows():
     write_csv_measurements(type(light)(**{**vars(light), "log_amplitude": noisy}), path)
     ui.dataPathLineEdit.currentPath = str(path)
     settle(widget)
-    assert "reconstruct with a larger noise" in ui.qualityStatusLabel.text
+    assert "reconstruct with a larger noise." in ui.qualityStatusLabel.text
     assert not ui.raiseNoiseCheckBox.isHidden()
     apply(widget)
     chi = widget.resultsSection.results().record()["chi"]

@@ -68,7 +68,8 @@ def draw_bars(
     values = [value for _, _, group in groups for value in group if math.isfinite(value)]
     if not values:
         return canvas.empty()
-    top = max([*values, expected or 0.0]) * 1.08
+    labels = [(label, color) for label, color, _ in groups if label]
+    top = max([*values, expected or 0.0]) * (1.08 + 0.14 * len(labels))  # the labels stand above the bars
     canvas.set_range([0.0, float(len(names))], [0.0, top], padded=False)
     canvas.axes(names)
     width = 0.7 / len(groups)
@@ -84,7 +85,7 @@ def draw_bars(
         canvas.pen(ORANGE, 1.5, dashed=True)
         x0, y = canvas.at(0.0, expected)
         canvas.painter.drawLine(round(x0), round(y), round(canvas.at(float(len(names)), 0.0)[0]), round(y))
-    canvas.legend([(label, color) for label, color, _ in groups if label])
+    canvas.legend(labels)
     return canvas.done()
 
 

@@ -31,7 +31,7 @@ def quality_plot(report: QualityReport, excluded: str, index: int) -> Any:
             (_("as measured"), GRAY, report.reciprocity_rms.tolist()),
             (_("after fiber gains"), BLUE, report.reciprocity_left.tolist()),
         ]
-        title = _("Reciprocity: source and detector exchanged, by wavelength [nm]")
+        title = _("Reciprocity by wavelength [nm]")
         return draw_bars(title, _("rms of ln I difference"), names, groups)
     try:
         out = excluded_values(data, parse_exclusions(excluded))[index]

@@ -79,6 +79,9 @@ def general_findings(report: QualityReport) -> list[str]:
 
 
 def _row(items: tuple[str, ...], title: str, excluded: Sequence[str], reason: str) -> QualityRow:
+    part = [item for item in items if item in excluded]
+    if part and len(part) < len(items):
+        reason = "; ".join(filter(None, [_("{items} left out").format(items=", ".join(part)), reason]))
     return QualityRow(items, title, not set(items) <= set(excluded), reason)
 
 

@@ -66,7 +66,8 @@ def describe_quality(report: Any) -> str:
     """Return what was found about the light as a whole."""
     count, total = int(report.suggested.sum()), int(report.measurements.active.sum())
     text = _("{n} of {all} values are suggested to leave out.").format(n=count, all=total)
-    return "\n".join([text if count else _("Nothing to leave out was found."), *general_findings(report)])
+    general = [f"{reason[:1].upper()}{reason[1:]}." for reason in general_findings(report)]
+    return "\n".join([text if count else _("Nothing to leave out was found."), *general])
 
 
 def describe_run(record: dict[str, Any] | None, changed: Sequence[str] = ()) -> str:
