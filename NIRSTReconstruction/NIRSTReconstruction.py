@@ -123,11 +123,11 @@ class OutlineSource(Enum):
 class SourceModel(Enum):
     """See NIRSTReconstructionLib.forward.SOURCE_MODELS."""
 
-    LINE = "line"
     POINT = "point"
+    LINE = "line"
 
     def label(self):
-        return _("In the plane (2-D)") if self is SourceModel.LINE else _("In 3-D, body alike across the plane")
+        return _("In 3-D: light of fibers") if self is SourceModel.POINT else _("In the plane: simulated 2-D light")
 
 
 class Method(Enum):
@@ -203,7 +203,7 @@ class NIRSTReconstructionParameterNode:
     priorSd: Annotated[float, WithinRange(0.0, 500.0), SingleStep(5.0), Decimals(0)] = 0.0  # percent
     extinctionTable: Annotated[str, Choice(["nirfast-1", "prahl-segelstein-1"])] = "nirfast-1"
     gains: Gains = Gains.AUTO
-    sourceModel: SourceModel = SourceModel.LINE
+    sourceModel: SourceModel = SourceModel.POINT
     scatterAmplitude: Annotated[float, WithinRange(0.2, 5.0), SingleStep(0.1), Decimals(2)] = 1.0  # 1/mm
     scatterPower: Annotated[float, WithinRange(0.0, 4.0), SingleStep(0.1), Decimals(2)] = 1.0
     showUncertainty: bool = False
@@ -848,7 +848,8 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         used = [name for n, name in enumerate(names) if (labels == n).any()]
         description = (
             "; ".join(f"{name}: {BREAST_TISSUES[name].describe()}" for name in used)
-            + f"; {100 * noise:g} % noise, seed {seed}, on a finer mesh than the one used for reconstruction."
+            + f"; {100 * noise:g} % noise, seed {seed}, light in 3-D, on a finer mesh than the one used for "
+            "reconstruction."
         )
 
         def work(progress):
@@ -944,8 +945,8 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         the image holds no air; `body` (see `bodySource`) may give a segment instead. `excluded` names channels to leave
         out, such as "S3, 4-7"; `raiseNoise` takes the noise that `quality` finds where it is far more than the one
         given. `trust` reconstructs in up to four more ways to judge the result; `update` overwrites the plane's results
-        of an earlier run. `settings` are those of
-        NIRSTReconstructionLib.reconstruct.ReconstructionSettings.
+        of an earlier run. `settings` are those of NIRSTReconstructionLib.reconstruct.ReconstructionSettings; unless
+        they say otherwise, light spreads in 3-D (source_model="point").
         """
         progress(0.0, _("Reading the inputs"))
         run = self.prepare(
@@ -996,7 +997,7 @@ class NIRSTReconstructionLogic(ScriptedLoadableModuleLogic):
         measured = leave_out(light.measurements, excluded)
         if raiseNoise:
             measured = raise_noise(measured, self.quality(light, optodesNode))
-        chosen = ReconstructionSettings(**settings)
+        chosen = ReconstructionSettings(**{"source_model": "point", **settings})
         inputs = self._inputs(
             volumeNode,
             planeNode,

@@ -18,6 +18,7 @@ from NIRSTReconstructionLib.measurements import Measurements
 from NIRSTReconstructionLib.meshing import Contour, fill_contour
 from NIRSTReconstructionLib.optodes import Optodes, place_optodes
 from NIRSTReconstructionLib.plane import Plane, sample_volume
+from NIRSTReconstructionLib.point_light import PointLight
 from NIRSTReconstructionLib.quality_control import SAME_PLACE_MM
 from NIRSTReconstructionLib.spectra import Spectra
 
@@ -147,13 +148,14 @@ def _words(best: Numbering, given: float, second: float, decided: bool) -> str:
 def _all_pairs_model(
     tips: NDArray[np.float64], contour: Contour, spectra: Spectra
 ) -> tuple[ForwardModel, NDArray[np.int64]]:
-    """Return a model of the light between all positions, and the column of each pair (n, n)."""
+    """Return a model of the light in 3-D between all positions, and the column of each pair (n, n)."""
     pairs = np.array([(s, d) for s in range(len(tips)) for d in range(len(tips)) if s != d])
     column = np.zeros((len(tips), len(tips)), dtype=np.int64)
     column[tuple(pairs.T)] = np.arange(len(pairs))
     mesh = fill_contour(contour, _ELEMENT_MM, refine_at=tips)
     musp = float(spectra.musp(TYPICAL_TISSUE.maps(1)).mean())
-    return ForwardModel(mesh, place_optodes(mesh, Optodes(tips, tips, pairs), musp), spectra), column
+    line = ForwardModel(mesh, place_optodes(mesh, Optodes(tips, tips, pairs), musp), spectra)
+    return PointLight(line), column
 
 
 class _Terms(NamedTuple):

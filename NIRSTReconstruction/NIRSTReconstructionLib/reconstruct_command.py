@@ -156,9 +156,9 @@ def add_reconstruct_parser(commands: Any) -> None:
     choices.add_argument(
         "--source-model",
         choices=SOURCE_MODELS,
-        default="line",
-        help="line: light spreads in the plane only; point: in 3-D, as that of fibers does, in a body that does not "
-        "change across the plane (default: %(default)s)",
+        default="point",
+        help="point: light in 3-D, as that of fibers, in a body that does not change across the plane; line: light "
+        "in the plane only, for data simulated that way (default: %(default)s)",
     )
     choices.add_argument(
         "--element-size",

@@ -110,9 +110,9 @@ def add_simulate_parser(commands: Any) -> None:
     model.add_argument(
         "--source-model",
         choices=SOURCE_MODELS,
-        default="line",
-        help="line: 2-D light; point: point sources in a body that does not change across the plane (default: "
-        "%(default)s)",
+        default="point",
+        help="point: light in 3-D, as that of fibers, in a body that does not change across the plane; line: light "
+        "in the plane only (default: %(default)s)",
     )
     model.add_argument(
         "--spectra", default="nirfast", metavar="NAME", help=f"{', '.join(table_names())} (default: %(default)s)"

@@ -101,7 +101,7 @@ def simulate_on_plane(
     *,
     noise: float = 0.02,
     gain_sd: float = 0.0,
-    source_model: str = "line",
+    source_model: str = "point",
     seed: int = 0,
     progress: Progress = ignore_progress,
 ) -> SimulatedPlane:
@@ -110,7 +110,7 @@ def simulate_on_plane(
     The data are made on a mesh of its own, with triangles two thirds the size of those used for reconstruction, tissue
     boundaries resolved inside the triangles, and multiplicative noise: reconstructing them does not repeat the
     calculation that made them. They remain simulated: diffusion theory, piecewise constant tissue, a perfect outline.
-    With ``source_model="point"`` light spreads in 3-D in a body that does not change along the plane's normal.
+    Light spreads in 3-D, as that of fibers does, in a body that does not change along the plane's normal.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def simulate_on_plane(
     gain_sd : float
         Standard deviation of the logarithm of each source's strength and each detector's gain, per wavelength.
     source_model : str
-        See `ForwardModel`.
+        See `ForwardModel`; "line" for light in the plane only.
     seed : int
     progress : Progress
 

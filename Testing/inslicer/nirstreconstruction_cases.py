@@ -643,6 +643,7 @@ def case_settings_reach_the_method():
     widget.ui.scatterPowerSpinBox.setValue(0.8)
     widget.ui.gainsComboBox.setCurrentIndex(list(type(p.gains)).index(type(p.gains).FIBERS))
     widget.ui.extinctionComboBox.setCurrentIndex(1)
+    assert p.sourceModel.value == "point"
     widget.ui.sourceModelComboBox.setCurrentIndex(1)
     apply(widget)
     record = json.loads(results(widget)["hbo"].GetAttribute("NIRSTReconstruction.Record"))
@@ -651,7 +652,7 @@ def case_settings_reach_the_method():
     assert record["extinction_table"] == "prahl-segelstein-1"
     assert record["gains"] == "fibers"
     assert (settings["noise"], settings["prior_sd"]) == (0.03, 0.8)
-    assert settings["source_model"] == "point"
+    assert settings["source_model"] == "line"
     assert (settings["start"]["scatter_amplitude"], settings["start"]["scatter_power"]) == (1.2, 0.8)
 
 

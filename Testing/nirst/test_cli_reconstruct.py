@@ -1,12 +1,14 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from BreastBiomarkersLib.points import LabeledPoints, write_points
 from BreastBiomarkersLib.volume import read_volume, write_volume
 from NIRSTReconstructionLib.cli import main
+from NIRSTReconstructionLib.forward import ForwardModel
 from NIRSTReconstructionLib.measurements import write_csv_measurements
 from NIRSTReconstructionLib.plane import plane_from_normal
 
@@ -19,8 +21,9 @@ IMAGES = ["hbo.nrrd", "hbr.nrrd", "hbt.nrrd", "sto2.nrrd", "water.nrrd"]
 def case(disc, tmp_path_factory):
     """Files of one exam: planar fibers, fibers in an oblique plane of the patient, data, MRI, lesion, plane."""
     folder = tmp_path_factory.mktemp("case")
-    measured = disc.measurements(disc.light())
-    write_csv_measurements(measured, folder / "data.csv")
+    in_3d = ForwardModel(disc.model.mesh, disc.model.optodes, disc.spectra, source_model="point")
+    for name, made in (("data", replace(disc, model=in_3d)), ("flat", disc)):
+        write_csv_measurements(made.measurements(made.light()), folder / f"{name}.csv")
     lines = [f"fiber,{n + 1},{x:.4f},{y:.4f}" for n, (x, y, _) in enumerate(disc.fibers.sources)]
     (folder / "planar.csv").write_text("\n".join(["kind,number,x,y", *lines]) + "\n")
     positions = PLANE.to_ras(disc.fibers.sources[:, :2])
@@ -77,6 +80,20 @@ def test_exam_with_mri_and_lesion_in_an_oblique_plane(case, tmp_path, capsys):
     assert result["versions"]["numpy"]
     assert result["extinction_table"] == figures["extinction_table"]
     assert len(result["contrast"]) == 5
+
+
+def test_light_is_taken_to_spread_in_3d_unless_said_otherwise(case, tmp_path, capsys):
+    """Light that spread in the plane needs to be named; light in 3-D must not be taken for it."""
+    chi = {}
+    for data in ("data", "flat"):
+        for extra in ((), ("--source-model", "line")):
+            assert run(case, tmp_path, "--gains", "none", *extra, "--json", data=f"{data}.csv") == 0
+            chi[data, bool(extra)] = json.loads(capsys.readouterr().out)["chi"]
+            used = json.loads((tmp_path / "result.json").read_text())["model"]["source_model"]
+            assert used == ("line" if extra else "point")
+    assert chi["data", False] == pytest.approx(1.0, abs=0.2)
+    assert chi["flat", True] == pytest.approx(1.0, abs=0.2)
+    assert min(chi["data", True], chi["flat", False]) > 1.5
 
 
 def test_fibers_in_the_mri_find_their_plane_themselves(case, tmp_path, capsys):

@@ -153,7 +153,7 @@ def test_simulated_case_carries_its_truth_and_says_so(disc):
         fibers,
         disc.contour,
         disc.spectra,
-        SETTINGS,
+        replace(SETTINGS, source_model="point"),
         plane=PLANE,
         reference=made.reference,
         regions=labels,
