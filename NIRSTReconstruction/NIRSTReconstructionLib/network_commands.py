@@ -16,6 +16,7 @@ from BreastBiomarkersLib.volume import read_volume, write_volume
 
 from NIRSTReconstructionLib.bulk import TYPICAL_TISSUE
 from NIRSTReconstructionLib.fibers import outline_at_fibers, read_fibers
+from NIRSTReconstructionLib.forward import SOURCE_MODELS
 from NIRSTReconstructionLib.images import IMAGE_UNITS
 from NIRSTReconstructionLib.measurements import read_measurements
 from NIRSTReconstructionLib.meshing import spline_contour
@@ -111,6 +112,13 @@ def add_predict_parser(commands: Any) -> None:
     parser.add_argument(
         "--optode-tolerance", type=float, default=5.0, metavar="MM", help="from the outline (default: %(default)g)"
     )
+    parser.add_argument(
+        "--source-model",
+        choices=SOURCE_MODELS,
+        default="point",
+        help="point: light in 3-D, as that of fibers, in a body that does not change across the plane; line: light "
+        "in the plane only, for data simulated that way (default: %(default)s)",
+    )
     parser.add_argument("--device", metavar="NAME", help="cpu or cuda (default: a GPU if there is one)")
     parser.add_argument(
         "--output", required=True, metavar="DIR", help="folder for the images (.nrrd), their sd, and result.json"
@@ -164,6 +172,7 @@ def run_predict(options: argparse.Namespace, progress: Progress) -> dict[str, An
         scatter=replace(TYPICAL_TISSUE, scatter_amplitude=amplitude, scatter_power=power),
         reference_scatter=None if options.reference_scatter is None else tuple(options.reference_scatter),
         optode_tolerance_mm=options.optode_tolerance,
+        source_model=options.source_model,
         progress=portion(progress, 0.05, 0.95),
     )
     figures = result.summary()

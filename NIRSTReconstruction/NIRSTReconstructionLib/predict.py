@@ -14,22 +14,24 @@ from BreastBiomarkersLib.volume import Volume
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from NIRSTReconstructionLib.bulk import TYPICAL_TISSUE
-from NIRSTReconstructionLib.calibration import DataSpace, calibrate, check_distances, data_space, fit_homogeneous
+from NIRSTReconstructionLib.bulk import TYPICAL_TISSUE, fit_bulk
+from NIRSTReconstructionLib.calibration import DataSpace, check_distances, data_space
 from NIRSTReconstructionLib.dataset import DatasetSettings
 from NIRSTReconstructionLib.fibers import Fibers
 from NIRSTReconstructionLib.forward import ForwardModel
+from NIRSTReconstructionLib.hybrid import DOUBT
 from NIRSTReconstructionLib.images import IMAGE_UNITS
 from NIRSTReconstructionLib.measurements import Measurements
-from NIRSTReconstructionLib.meshing import Contour, circle_contour, fill_contour
+from NIRSTReconstructionLib.meshing import Contour, circle_contour
 from NIRSTReconstructionLib.network_data import Looks, concentrations, model_of, pixel_grid, reference_light
 from NIRSTReconstructionLib.network_settings import OUTPUT_SCALE, OUTPUTS
 from NIRSTReconstructionLib.networks import Eyes, TrainedNetwork, run
 from NIRSTReconstructionLib.one_step import OneStep
-from NIRSTReconstructionLib.optodes import Optodes, place_optodes
+from NIRSTReconstructionLib.optodes import Optodes
 from NIRSTReconstructionLib.phantoms import BODY_RADIUS_MM
 from NIRSTReconstructionLib.plane import Plane, SliceGrid, distance_to_polygon, even_polygon, slice_grid
-from NIRSTReconstructionLib.reconstruct import gray_values
+from NIRSTReconstructionLib.point_light import PointLight
+from NIRSTReconstructionLib.reconstruct import ReconstructionSettings, body_model, calibrated_on_phantom, gray_values
 from NIRSTReconstructionLib.spectra import Spectra, Tissue
 
 RING_TOLERANCE_MM = 1.0
@@ -112,7 +114,9 @@ def predict(
     reference: Measurements | None = None,
     scatter: Tissue = TYPICAL_TISSUE,
     reference_scatter: tuple[float, float] | None = None,
+    reference_mua: tuple[float, ...] | None = None,
     optode_tolerance_mm: float = 5.0,
+    source_model: str = "line",
     progress: Progress = ignore_progress,
 ) -> NetworkImages:
     """Return the images of one network, or the mean of several of one kind.
@@ -134,9 +138,11 @@ def predict(
         The same instrument on a homogeneous phantom of the same outline; networks of raw data need it.
     scatter : Tissue
         Whose scattering is assumed in the body.
-    reference_scatter : (float, float), optional
-        Scatter amplitude (mm^-1) and power of the phantom; default: those of `scatter`.
-    optode_tolerance_mm : float
+    reference_scatter, reference_mua, optode_tolerance_mm
+        See `ReconstructionSettings`.
+    source_model : str
+        See `ReconstructionSettings`. Networks of raw data have learned light that spreads in the plane; that of points
+        is brought to the plane for them, by the difference of the two in a homogeneous body that fits the data.
     progress : Progress
 
     Raises
@@ -156,12 +162,21 @@ def predict(
         fibers, plane = _on_learned_ring(networks, ring, measured, fibers, plane, spectra)
         measured = measured.at_channels(ring.channels + 1)
         contour = circle_contour(BODY_RADIUS_MM)
-    model = _model(measured, fibers, plane, contour, spectra, scatter, optode_tolerance_mm)
+    settings = ReconstructionSettings(
+        start=scatter,
+        reference_scatter=reference_scatter,
+        reference_mua=reference_mua,
+        optode_tolerance_mm=optode_tolerance_mm,
+        source_model=source_model,
+    )
+    model = body_model(measured, fibers, plane, contour, spectra, settings)
     if reference is not None:
         progress(0.15, "calibrating on the phantom")
-        measured = _calibrated(measured, reference, model, scatter, reference_scatter)
+        measured = calibrated_on_phantom(measured, reference, model, settings)
     remarks += [remark for remark in measured.remarks if remark not in remarks]
     check_distances(measured, model.optodes)
+    if isinstance(model, PointLight) and not hybrid:
+        measured, model = _in_the_plane(model, measured, settings), model.line
     return images_in_model(
         networks, model, measured, contour, plane, mri, scatter, remarks, portion(progress, 0.3, 1.0)
     )
@@ -219,7 +234,7 @@ def images_in_model(
     gray[body] = gray_values(mri, plane, outline, points[body])
     looks = _looks(measured, reference_model, gray, first.device)
     found, spread = [], []
-    bulk = None
+    bulk, doubt = None, 0.0
     for n, network in enumerate(networks):
         progress(0.3 + 0.4 * n / len(networks), f"network {n + 1} of {len(networks)}")
         inputs = Eyes(network.settings, body, physics, reference_model, network.scale).see(looks)
@@ -230,6 +245,7 @@ def images_in_model(
             scale = torch.tensor(OUTPUT_SCALE, device=sd.device)[:, None, None]
             spread.append((sd[0] * scale).double().cpu().numpy())
             bulk = inputs["bulk"][0].tolist()
+            doubt = float(inputs["images"][0, DOUBT].amax())
     values = np.mean(found, axis=0) * body
     variance = np.mean(np.square(spread), axis=0) if spread else np.zeros_like(values)
     variance = variance + (np.var(found, axis=0, ddof=1) if len(found) > 1 else 0.0)
@@ -237,6 +253,12 @@ def images_in_model(
         raise InputError(f"'{first.name}' gives values that are not numbers for these data. Check units and numbering.")
     tissue = None if bulk is None else replace(scatter, hbo=bulk[0], hbr=bulk[1], water=bulk[2], lipid=0.0)
     remarks = [*remarks, *_range_remarks(networks, bulk if bulk is not None else _means(values, body))]
+    if hybrid:
+        remarks.append(
+            "The MRI's regions do not explain the light: the network has changed their image."
+            if doubt > 0.5
+            else "The MRI's regions explain the light: the network has hardly changed their image."
+        )
     progress(0.8, "simulating the light of the images")
     predicted = _light_of(model, values, grid, body, scatter)
     residual = space.residual(measured.log_amplitude - predicted)
@@ -266,36 +288,11 @@ def _of_one_kind(networks: Sequence[TrainedNetwork]) -> tuple[TrainedNetwork, bo
     return first, first.settings.network == "hybrid"
 
 
-def _model(
-    measured: Measurements,
-    fibers: Fibers,
-    plane: Plane,
-    contour: Contour,
-    spectra: Spectra,
-    scatter: Tissue,
-    tolerance_mm: float,
-) -> ForwardModel:
-    """Return the forward model of the body, line sources, on the measured channels and wavelengths."""
-    if not np.allclose(spectra.wavelengths_nm, measured.wavelengths_nm, atol=0.01):
-        raise InputError("The extinction is not given at the measured wavelengths. Load it for them.")
-    optodes = fibers.optodes(plane, measured.channels)
-    mesh = fill_contour(contour, refine_at=optodes.detectors)
-    musp = float(spectra.musp(scatter.maps(1)).mean())
-    return ForwardModel(mesh, place_optodes(mesh, optodes, musp, tolerance_mm), spectra)
-
-
-def _calibrated(
-    measured: Measurements,
-    reference: Measurements,
-    model: ForwardModel,
-    scatter: Tissue,
-    reference_scatter: tuple[float, float] | None,
-) -> Measurements:
-    """Return the data as an ideal instrument would have measured them."""
-    phantom = reference.at_wavelengths(measured.wavelengths_nm).at_channels(measured.channels)
-    amplitude, power = reference_scatter or (scatter.scatter_amplitude, scatter.scatter_power)
-    musp = model.spectra.musp(Tissue(0, 0, 0, 0, amplitude, power).maps(1))[:, 0]
-    return calibrate(measured, phantom, fit_homogeneous(phantom, model, musp).log_amplitude)
+def _in_the_plane(model: PointLight, measured: Measurements, settings: ReconstructionSettings) -> Measurements:
+    """Return calibrated data as line sources in a body of the same bulk would have given them."""
+    bulk = fit_bulk(model, measured.log_amplitude, data_space(measured, "global"), settings.start).tissue.maps(1)
+    excess = model.excess(model.spectra.mua(bulk)[:, 0], model.spectra.musp(bulk)[:, 0])
+    return replace(measured, log_amplitude=measured.log_amplitude - excess)
 
 
 def _learned_set(network: TrainedNetwork) -> DatasetSettings:

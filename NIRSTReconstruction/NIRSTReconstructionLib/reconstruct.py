@@ -27,7 +27,7 @@ from NIRSTReconstructionLib.calibration import (
     fit_homogeneous,
 )
 from NIRSTReconstructionLib.fibers import Fibers
-from NIRSTReconstructionLib.forward import ForwardModel
+from NIRSTReconstructionLib.forward import SOURCE_MODELS, ForwardModel
 from NIRSTReconstructionLib.gauss_newton import GaussNewtonResult, GaussNewtonSettings, Prior, gauss_newton
 from NIRSTReconstructionLib.measurements import Measurements
 from NIRSTReconstructionLib.mesh import TriangleMesh
@@ -54,7 +54,6 @@ RIM_MM = 2.5
 POOR_FIT_CHI = 2.0
 """Residual in units of the noise from which a result carries a warning."""
 _ADAPTIVE_PIXEL_MM = 0.7
-_Optical = tuple[NDArray[np.float64], NDArray[np.float64]]
 _log = logging.getLogger(__name__)
 
 
@@ -129,6 +128,14 @@ class ReconstructionSettings:
             raise InputError(f"There is no method '{self.method}'; choose one of {', '.join(METHODS)}.")
         if self.method in NETWORK_METHODS and self.parameters != NETWORK_MAPS:
             raise InputError(f"The networks give {', '.join(NETWORK_MAPS)}, no other maps.")
+        maps = list(dict.fromkeys(self.parameters))
+        if not maps or len(maps) < len(self.parameters) or not set(maps) <= set(MAP_NAMES):
+            raise InputError(
+                f"The maps to reconstruct are ({', '.join(map(str, self.parameters))}); choose one or more of "
+                f"{', '.join(MAP_NAMES)}, each once."
+            )
+        if self.source_model not in SOURCE_MODELS:
+            raise InputError(f"Unknown source model '{self.source_model}'; choose one of {', '.join(SOURCE_MODELS)}.")
         if self.gains not in ("auto", *GAINS):
             raise InputError(f"Unknown gain treatment '{self.gains}'; choose one of auto, {', '.join(GAINS)}.")
         if not 20 <= self.basis_nodes <= 5000:
@@ -297,13 +304,12 @@ def reconstruct(
 
     progress(0.0, "building the mesh")
     measured = uncalibrated = measurements if settings.noise is None else measurements.with_noise(settings.noise)
-    model = _model(measured, fibers, fit.plane, contour, spectra, settings)
+    model = body_model(measured, fibers, fit.plane, contour, spectra, settings)
     gains = settings.gains if settings.gains != "auto" else "fibers" if reference is None else "global"
-    phantom = None
     if reference is not None:
         progress(0.08, "calibrating on the phantom")
         reference = reference if settings.noise is None else reference.with_noise(settings.noise)
-        measured, phantom = _calibrated(measured, reference, model, settings)
+        measured = calibrated_on_phantom(measured, reference, model, settings)
     remarks += [remark for remark in measured.remarks if remark not in remarks]
     space = data_space(measured, gains)
     check_distances(measured, model.optodes)
@@ -318,22 +324,21 @@ def reconstruct(
         remarks.append(answer.remark)
         basis, result, regions = answer.basis, answer.fit, answer.regions
     elif settings.method in NETWORK_METHODS:
-        raw, raw_reference = uncalibrated, reference
-        if isinstance(model, PointLight):  # networks of raw data have learned light that spreads in the plane
-            raw, raw_reference = _in_the_plane(model, raw, bulk.tissue, reference, phantom)
         found = network_images(
             settings.method,
             model,
             measured,
-            raw,
+            uncalibrated,
             fibers,
             contour,
             images,
             plane=fit.plane,
-            reference=raw_reference,
+            reference=reference,
             scatter=settings.start,
             reference_scatter=settings.reference_scatter,
+            reference_mua=settings.reference_mua,
             optode_tolerance_mm=settings.optode_tolerance_mm,
+            source_model=settings.source_model,
             progress=rest,
         )
         remarks += [remark for remark in found.remarks if remark not in remarks]
@@ -460,7 +465,7 @@ def gray_values(
     return gray
 
 
-def _model(
+def body_model(
     measured: Measurements,
     fibers: Fibers,
     plane: Plane,
@@ -468,6 +473,13 @@ def _model(
     spectra: Spectra,
     settings: ReconstructionSettings,
 ) -> ForwardModel:
+    """Return the forward model of the body on the measured channels and wavelengths.
+
+    Raises
+    ------
+    InputError
+        If the extinction lacks a wavelength, or the fibers do not belong to the channels or the outline.
+    """
     at = [int(np.argmin(np.abs(spectra.wavelengths_nm - nm))) for nm in measured.wavelengths_nm]
     missing = measured.wavelengths_nm[np.abs(spectra.wavelengths_nm[at] - measured.wavelengths_nm) > 0.01]
     if missing.size:
@@ -489,13 +501,19 @@ def _model(
     return PointLight(line) if settings.source_model == "point" else line
 
 
-def _calibrated(
+def calibrated_on_phantom(
     measured: Measurements, reference: Measurements, model: ForwardModel, settings: ReconstructionSettings
-) -> tuple[Measurements, _Optical]:
-    """Return the calibrated data, and the phantom's absorption and scattering (known, or fitted)."""
+) -> Measurements:
+    """Return the data as an ideal instrument would have measured them; the phantom's absorption is known, or fitted.
+
+    Raises
+    ------
+    InputError
+        If the phantom's data lack channels or wavelengths, or fit no homogeneous body.
+    """
     reference = reference.at_wavelengths(measured.wavelengths_nm).at_channels(measured.channels)
     amplitude, power = settings.reference_scatter or (settings.start.scatter_amplitude, settings.start.scatter_power)
-    musp = _optical(model, Tissue(0, 0, 0, 0, amplitude, power))[1]
+    musp = model.spectra.musp(Tissue(0, 0, 0, 0, amplitude, power).maps(1))[:, 0]
     if settings.reference_mua is not None:
         mua = np.array(settings.reference_mua)
         if mua.shape != musp.shape:
@@ -505,32 +523,14 @@ def _calibrated(
         ones = np.ones((1, len(model.mesh.nodes)))
         known = model.measure_optical(mua[:, None] * ones, musp[:, None] * ones).real
         calibrated = calibrate(measured, reference, known)
-        return calibrated.remarking(f"Calibrated on '{reference.name}' of known absorption."), (mua, musp)
+        return calibrated.remarking(f"Calibrated on '{reference.name}' of known absorption.")
     fit = fit_homogeneous(reference, model, musp)
     calibrated = calibrate(measured, reference, fit.log_amplitude)
     listed = ", ".join(f"{value:.4f}" for value in fit.mua)
-    calibrated = calibrated.remarking(
+    return calibrated.remarking(
         f"Calibrated on '{reference.name}': mua {listed} 1/mm fitted with musp {amplitude:g} 1/mm at "
         f"{model.spectra.scatter_reference_nm:g} nm, power {power:g}; residual {fit.rms.mean():.3f}."
     )
-    return calibrated, (fit.mua, musp)
-
-
-def _optical(model: ForwardModel, tissue: Tissue) -> _Optical:
-    """Return absorption and reduced scattering (W,) of a tissue, mm^-1."""
-    maps = tissue.maps(1)
-    return model.spectra.mua(maps)[:, 0], model.spectra.musp(maps)[:, 0]
-
-
-def _in_the_plane(
-    model: PointLight, measured: Measurements, bulk: Tissue, reference: Measurements | None, phantom: _Optical | None
-) -> tuple[Measurements, Measurements | None]:
-    """Return uncalibrated data and reference as line sources in bodies of the same bulk would have given them."""
-    measured = replace(measured, log_amplitude=measured.log_amplitude - model.excess(*_optical(model, bulk)))
-    if reference is None or phantom is None:
-        return measured, None
-    reference = reference.at_wavelengths(measured.wavelengths_nm).at_channels(measured.channels)
-    return measured, replace(reference, log_amplitude=reference.log_amplitude - model.excess(*phantom))
 
 
 def _adapted(

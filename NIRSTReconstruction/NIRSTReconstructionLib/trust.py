@@ -503,7 +503,7 @@ def _check_uncertainty(reconstruction: Reconstruction, lesion: Volume | None) ->
         hbt = lesion_readout(reconstruction, lesion)[0]
         margin, what = (hbt.high - hbt.low) / 2, "the lesion's HbT ratio"
     light = GREEN if margin <= 0.25 else YELLOW if margin <= 0.5 else RED
-    return Check("uncertainty", light, f"{what} is known to +-{margin:.0%} (95 %, noise and prior)")
+    return Check("uncertainty", light, f"{what} is known to ± {100 * margin:.0f} % (95 %, noise and prior)")
 
 
 def _other_methods(case: Case, method: str) -> list[str]:
