@@ -24,6 +24,7 @@ from NIRSTReconstructionLib.network_method import shipped_networks
 from NIRSTReconstructionLib.network_settings import NETWORKS, PRESETS, small
 from NIRSTReconstructionLib.nirfast import read_excoef
 from NIRSTReconstructionLib.plane import body_contour, body_mask, read_plane
+from NIRSTReconstructionLib.reconstruct import holes_in_plane
 from NIRSTReconstructionLib.spectra import load_spectra, table_names
 
 
@@ -157,6 +158,7 @@ def run_predict(options: argparse.Namespace, progress: Progress) -> dict[str, An
     mask = read_volume(options.mask) if options.mask else body_mask(mri)
     tips = fibers.detectors[:, :2] if fibers.planar else plane.to_plane(fibers.detectors)[0]
     outline = outline_at_fibers(body_contour(mask, plane), tips, options.optode_tolerance)[0]
+    data[0] = data[0].remarking(*holes_in_plane(mri, plane, outline))
     nm = data[0].wavelengths_nm
     is_file = options.spectra.lower().endswith(".excoef")
     amplitude, power = options.scatter or (TYPICAL_TISSUE.scatter_amplitude, TYPICAL_TISSUE.scatter_power)

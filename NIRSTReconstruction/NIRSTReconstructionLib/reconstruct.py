@@ -51,6 +51,8 @@ NETWORK_MAPS = ("hbo", "hbr", "water")
 RIM_MM = 2.5
 """So near the skin the MRI is part air; its gray value is replaced by the body's median there."""
 
+MOST_REGIONS = 50
+"""More different values than this in a plane are gray values, not a segmentation."""
 POOR_FIT_CHI = 2.0
 """Residual in units of the noise from which a result carries a warning."""
 _ADAPTIVE_PIXEL_MM = 0.7
@@ -301,6 +303,8 @@ def reconstruct(
         raise InputError("The method dri needs an MRI. Give one, or use tikhonov.")
     fit = fibers.fitted_plane() if plane is None else fibers.distance_from(plane)
     remarks = [*measurements.remarks, *([fit.warning] if fit.warning else [])]
+    if regions is not None:
+        _check_segmentation(regions, fit.plane, contour)
 
     progress(0.0, "building the mesh")
     measured = uncalibrated = measurements if settings.noise is None else measurements.with_noise(settings.noise)
@@ -411,6 +415,25 @@ def _too_few_wavelengths(measured: Measurements, parameters: tuple[str, ...]) ->
     ]
 
 
+def _check_segmentation(regions: Volume, plane: Plane, contour: Contour) -> None:
+    """Refuse an image of gray values in place of a segmentation.
+
+    Raises
+    ------
+    InputError
+        If values in the plane are no whole numbers, or too many.
+    """
+    grid = slice_grid(plane, even_polygon(contour.samples[1], 1.0))
+    values = np.unique(sample_volume(regions, plane.to_ras(grid.points_mm), nearest=True, outside=0.0))
+    broken = values[values != np.round(values)]
+    if len(values) > MOST_REGIONS or broken.size:
+        raise InputError(
+            f"'{regions.name}' is not a segmentation: it holds {len(values)} different values in the plane, such as "
+            f"{(broken if broken.size else values)[-1]:g}. A segmentation has whole numbers, one per region, "
+            f"{MOST_REGIONS} at most."
+        )
+
+
 def contour_through_fibers(fibers: Fibers, plane: Plane) -> Contour:
     """Return the smooth closed curve through the detectors, for bodies whose outline is known only at the fibers.
 
@@ -432,6 +455,14 @@ def contour_through_fibers(fibers: Fibers, plane: Plane) -> Contour:
         )
     order = np.argsort(np.arctan2(*(points - center).T[::-1]))
     return spline_contour(points[order])
+
+
+def holes_in_plane(image: Volume, plane: Plane, outline_mm: NDArray[np.float64]) -> list[str]:
+    """Return a remark where an MRI holds NaN or infinity around the body in the plane, else nothing."""
+    grid = slice_grid(plane, outline_mm)
+    values = sample_volume(image, plane.to_ras(grid.points_mm), nearest=True, outside=0.0)
+    holes = int((~np.isfinite(values)).sum())
+    return [f"'{image.name}' holds no number at {holes} of {values.size} pixels of the plane."] if holes else []
 
 
 def gray_values(

@@ -41,6 +41,7 @@ from NIRSTReconstructionLib.reconstruct import (
     Reconstruction,
     ReconstructionSettings,
     contour_through_fibers,
+    holes_in_plane,
 )
 from NIRSTReconstructionLib.spectra import Spectra, load_spectra, table_names
 from NIRSTReconstructionLib.trust import Case, assess_trust, lesion_readout, uncertainty_on_grid
@@ -237,8 +238,11 @@ def run_reconstruct(options: argparse.Namespace, progress: Progress) -> dict[str
         contour, remark = _contour(options, fibers, plane, images)
     except InputError as error:
         raise InputError(f"{error}{_frame_hint(options, fibers, images)}") from error
+    remarks = [remark] if remark else []
+    for image in images:
+        remarks += holes_in_plane(image, plane, even_polygon(contour.samples[1], 1.0))
     case = Case(
-        measurements.remarking(remark) if remark else measurements,
+        measurements.remarking(*remarks),
         fibers,
         contour,
         _read_spectra(options.spectra, measurements.wavelengths_nm),

@@ -107,6 +107,30 @@ def test_fibers_in_the_mri_find_their_plane_themselves(case, tmp_path, capsys):
     assert all(reading["low"] < reading["ratio"] < reading["high"] for reading in readout)
 
 
+def test_gray_values_are_no_segmentation(case, tmp_path, capsys):
+    extra = ("--mri", case / "mri.nrrd", "--method", "hard-prior", "--regions", case / "mri.nrrd")
+    assert run(case, tmp_path / "out", *extra, optodes="fibers.mrk.json") == 2
+    assert "'mri.nrrd' is not a segmentation" in capsys.readouterr().err
+    mri = read_volume(case / "mri.nrrd")
+    dim = mri.with_array(np.round(mri.array / 30) / 2)
+    write_volume(dim, tmp_path / "dim.nrrd")
+    assert run(case, tmp_path / "out", *extra[:-1], tmp_path / "dim.nrrd", optodes="fibers.mrk.json") == 2
+    assert "whole numbers, one per region" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_holes_in_the_mri_are_told(case, tmp_path, capsys):
+    mri = read_volume(case / "mri.nrrd")
+    torn = mri.array.copy()
+    rows, columns = (n // 2 for n in torn.shape[1:])
+    torn[:, rows : rows + 3, columns : columns + 2], torn[:, rows - 1, columns] = np.nan, np.inf
+    write_volume(mri.with_array(torn), tmp_path / "torn.nrrd")
+    extra = ("--mri", tmp_path / "torn.nrrd", "--mask", case / "mri.nrrd", "--lesion", case / "lesion.nrrd", "--json")
+    assert run(case, tmp_path / "out", *extra, "--method", "hard-prior", optodes="fibers.mrk.json") == 0
+    remarks = json.loads(capsys.readouterr().out)["remarks"]
+    assert any(re.match(r"'torn.nrrd' holds no number at \d+ of \d+ pixels of the plane", remark) for remark in remarks)
+
+
 def test_fibers_in_the_other_frame_are_recognized(case, tmp_path, capsys):
     assert run(case, tmp_path / "out", "--mri", case / "mri.nrrd", optodes="lps.mrk.json") == 2
     assert "lie in 'mri.nrrd': give --optodes-frame lps." in capsys.readouterr().err

@@ -272,6 +272,10 @@ def test_inputs_that_do_not_fit_together(disc, light, change, says):
     [
         ({"method": "magic"}, "no method 'magic'"),
         ({"gains": "some"}, "Unknown gain treatment"),
+        ({"source_model": "beam"}, "source model 'beam'"),
+        ({"parameters": ("hbo", "x")}, r"\(hbo, x\); choose one or more of hbo, hbr, water, lipid"),
+        ({"parameters": ("hbo", "hbo")}, "each once"),
+        ({"parameters": ()}, "choose one or more"),
         ({"prior_sd": 0.0}, "prior standard deviation"),
         ({"basis_nodes": 5}, "5 nodes"),
         ({"reference_mua": (0.05, 0.5)}, "1/mm, not 1/cm"),

@@ -242,7 +242,8 @@ def read_inputs(
         If something is missing or does not fit together; the message says what to do.
     """
     from NIRSTReconstructionLib.images import lesion_in_plane
-    from NIRSTReconstructionLib.plane import reslice, sample_volume, slice_grid
+    from NIRSTReconstructionLib.plane import reslice, slice_grid
+    from NIRSTReconstructionLib.reconstruct import holes_in_plane
 
     image = volume_from_node(volume_node, "MRI")
     images = [image] if second_node is None else [image, volume_from_node(second_node, "second image")]
@@ -254,10 +255,7 @@ def read_inputs(
     unknown = []
     for one in images:
         reslice(one, grid)  # refuses an image that the plane does not cut
-        values = sample_volume(one, grid.plane.to_ras(grid.points_mm), nearest=True, outside=0.0)
-        holes = int((~np.isfinite(values)).sum())
-        if holes:
-            unknown.append(f"'{one.name}' holds no number at {holes} of {values.size} pixels of the plane.")
+        unknown += holes_in_plane(one, plane, outline.polygon_mm)
     if mask is not None:
         lesion_in_plane(mask, grid)
     contour, remarks = outline.at_fibers(fibers, plane, tolerance_mm)

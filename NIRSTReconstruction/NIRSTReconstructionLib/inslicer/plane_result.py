@@ -134,9 +134,10 @@ def read_result(folder: Path, inputs: Inputs) -> PlaneResult:
         raise InputError(f"The results of the run cannot be read: {error}. Is the disk full?") from error
     for key in ("inputs", "images", "versions"):
         report.pop(key, None)
-    # The command has read files of ours: their names, and what was left out before, are known here.
+    # The command has read files of ours: their names, their holes, and what was left out before, are known here.
     measured, reference = inputs.case.measurements, inputs.case.reference
-    remarks = [remark for remark in report["remarks"] if "marked inactive in the file" not in remark]
+    known = "marked inactive in the file", "holds no number at"
+    remarks = [remark for remark in report["remarks"] if not any(words in remark for words in known)]
     for file, data in (("light.csv", measured), ("phantom.csv", reference)):
         if data is not None:
             remarks = [remark.replace(f"'{file}'", f"'{data.name}'") for remark in remarks]
