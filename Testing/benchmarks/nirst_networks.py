@@ -4,12 +4,13 @@
 
 CPU time of one process and one thread, the fastest of the repeats. Weights do not matter to time: the published sizes
 get random ones. "Click to images" is the whole of `reconstruct` on a simulated case: mesh, calibration, bulk fit, and
-the method; for the hybrid one Gauss-Newton step, network, and the light of the images for their residual.
+the method; for the hybrid its physics, network, and the light of the images for their residual.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 import time
@@ -24,6 +25,7 @@ import numpy as np  # noqa: E402 - after the number of threads and the path
 import torch  # noqa: E402
 from NIRSTReconstructionLib.dataset import DatasetSettings  # noqa: E402
 from NIRSTReconstructionLib.fibers import Fibers  # noqa: E402
+from NIRSTReconstructionLib.forward import SOURCE_MODELS  # noqa: E402
 from NIRSTReconstructionLib.hybrid import CHANNELS, HybridNet  # noqa: E402
 from NIRSTReconstructionLib.meshing import circle_contour  # noqa: E402
 from NIRSTReconstructionLib.noise import NoiseModel  # noqa: E402
@@ -34,9 +36,9 @@ from NIRSTReconstructionLib.ynet import YNet  # noqa: E402
 from NIRSTReconstructionLib.znet import ZNet  # noqa: E402
 
 
-def make_case():
+def make_case(source_model):
     """Return a simulated case of the disc and its model."""
-    model = DatasetSettings(count=1).model()
+    model = DatasetSettings(count=1, source_model=source_model).model()
     rng = np.random.default_rng(0)
     return simulate_case(draw_phantom(rng), model, NoiseModel(), rng), model
 
@@ -64,28 +66,28 @@ class Inference:
 
 
 class ClickToImages:
-    """Everything between the click and the picture, by method."""
+    """Everything between the click and the picture, by method and light; the case is of the same light."""
 
-    params = ("hybrid", "znet", "hard-prior", "dri", "adaptive")
+    params = (("hybrid", "znet", "hard-prior", "dri", "adaptive"), SOURCE_MODELS)
+    param_names = ("method", "source_model")
 
-    def setup(self, method):
+    def setup(self, method, source_model):
         torch.set_num_threads(1)
-        self.method = method
-        self.case, self.model = make_case()
+        self.case, self.model = make_case(source_model)
         tips = np.column_stack([self.model.optodes.detectors, np.zeros(16)])
         self.fibers = Fibers(tips, tips)
         gray = self.case.mri.array
         bright = gray > 1.3 * np.median(gray[gray > 0])
         self.lesion = self.case.mri.with_array(bright.astype(np.int16), "lesion") if method == "hard-prior" else None
-        self.time_reconstruct(method)  # compiles the solver
+        self.time_reconstruct(method, source_model)  # compiles the solver
 
-    def time_reconstruct(self, method):
+    def time_reconstruct(self, method, source_model):
         reconstruct(
             self.case.measured,
             self.fibers,
             circle_contour(41.0),
             self.model.spectra,
-            ReconstructionSettings(method),
+            ReconstructionSettings(method, source_model=source_model),
             plane=Plane(np.eye(4)),
             reference=self.case.reference,
             images=[self.case.mri],
@@ -114,11 +116,11 @@ def main():
         call = getattr(inference, f"time_{name}")
         call()
         print(f"{name:28s} {1000 * fastest(call, options.repeats):8.1f} ms")
-    for method in ClickToImages.params:
+    for method, light in itertools.product(*ClickToImages.params):
         whole = ClickToImages()
-        whole.setup(method)
-        seconds = fastest(lambda: whole.time_reconstruct(method), options.repeats)  # noqa: B023 - called at once
-        print(f"{method + ', click to images':28s} {seconds:8.2f} s")
+        whole.setup(method, light)
+        seconds = fastest(lambda: whole.time_reconstruct(method, light), options.repeats)  # noqa: B023 - called at once
+        print(f"{f'{method}, {light} light, click to images':40s} {seconds:8.2f} s")
 
 
 if __name__ == "__main__":
