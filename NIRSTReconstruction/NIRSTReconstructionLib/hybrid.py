@@ -1,9 +1,10 @@
 """The hybrid network: images that physics made of the light, refined in image space beside the MRI.
 
-A network that reads raw data has learned one ring of fibers on one disc. This one reads images of one Gauss-Newton step
+A network that reads raw data has learned one ring of fibers on one disc. This one reads images that physics makes
 (`one_step`), which any outline, layout and set of wavelengths can give, and its inputs and outputs are shares of the
 fitted bulk, so that it knows no concentration by heart. What the light says without the MRI stands beside what it says
-with the MRI's regions: the network can see where they disagree.
+with the MRI's regions: the network can see where they disagree. Where the regions alone explain the light there is
+nothing to refine, and the network is kept from changing them.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from NIRSTReconstructionLib.one_step import StepImages
 from NIRSTReconstructionLib.znet import Conv
 
 LEVELS = 3
-CHANNELS = 11
-"""Light-only image, its standard deviation and guided image of HbO, HbR and water; MRI; body."""
-_LOWEST_SD = 1e-3
+CHANNELS = 15
+"""Light-only image, its standard deviation, regions and guided image of HbO, HbR and water; doubt; MRI; body."""
+DOUBT = 12
+"""Which of them is the doubt that the regions alone explain the light."""
 
 
 class HybridNet(nn.Module):
-    """Return the relative images (B, 3, Y, X) and ln of their standard deviation (B, 3, Y, X) from (B, 11, Y, X).
+    """Return the relative images (B, 3, Y, X) and ln of their standard deviation (B, 3, Y, X) from (B, 15, Y, X).
 
     Parameters
     ----------
@@ -33,8 +35,8 @@ class HybridNet(nn.Module):
 
     Notes
     -----
-    A U-Net of four sizes whose output is added to the guided image, so that it begins with what physics gives. Images
-    of any size from 16 pixels work.
+    A U-Net of four sizes whose output, times the doubt that the regions explain the light, is added to the guided
+    image: it begins with what physics gives. Images of any size from 16 pixels work.
     """
 
     def __init__(self, width: int = 32) -> None:
@@ -58,11 +60,11 @@ class HybridNet(nn.Module):
             larger = functional.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
             x = up(torch.cat([larger, skip], dim=1))
         change, log_sd = self.head(x).chunk(2, dim=1)
-        return images[:, 6:9] + change, log_sd - 3.0
+        return images[:, DOUBT - 3 : DOUBT] + images[:, DOUBT : DOUBT + 1] * change, log_sd - 3.0
 
 
 def hybrid_input(step: StepImages, mri: Tensor, body: Tensor) -> Tensor:
-    """Return the network's input (n, 11, Y, X).
+    """Return the network's input (n, 15, Y, X).
 
     Parameters
     ----------
@@ -73,7 +75,8 @@ def hybrid_input(step: StepImages, mri: Tensor, body: Tensor) -> Tensor:
     """
     gray = scaled_mri(mri, body).to(step.light)
     mask = body.to(step.light).expand(len(gray), 1, -1, -1)
-    return torch.cat([step.light, step.light_sd, step.guided, gray[:, None], mask], dim=1)
+    doubt = step.doubt[:, None, None, None] * mask
+    return torch.cat([step.light, step.light_sd, step.regions, step.guided, doubt, gray[:, None], mask], dim=1)
 
 
 def scaled_mri(mri: Tensor, body: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from BreastBiomarkersLib.files import atomic_path
 
 _PAPER_NAMES = {"mse": "MSE", "psnr_db": "PSNR (dB)", "ssim": "SSIM"}
 _WHAT = {
-    "hybrid": "refines images of one Gauss-Newton step beside the MRI; any outline, optode layout and wavelengths of "
-    "the extinction table",
+    "hybrid": "refines what a fit of the MRI's regions and a smooth field beside them makes of the light, as far as "
+    "the regions alone do not explain it; any outline, optode layout and wavelengths of the extinction table",
     "znet": "Z-Net after Feng 2022: images from raw light and MRI; only the optode layout below",
     "ynet": "Y-Net after Lan 2020: images from raw light and MRI; only the optode layout below",
     "no-mri": "Z-Net without its MRI half; only the optode layout below",
@@ -137,7 +137,7 @@ def _variation_in_words(variation: dict[str, Any]) -> str:
 
 def _light_in_words(scale: dict[str, Any] | None) -> str:
     if scale is None:
-        return "images of one step, fiber gains projected out"
+        return "images that physics makes of it, fiber gains projected out"
     mean = ", ".join(f"{value:.4f}" for value in scale["mean"])
     sd = ", ".join(f"{value:.4f}" for value in scale["sd"])
     return f"ln (light / uniform reference), per wavelength less {mean}, divided by {sd}"

@@ -82,7 +82,7 @@ class Looks(NamedTuple):
         ln of the amplitudes divided by those of the uniform `REFERENCE_TISSUE` in the same set-up.
     active : (n, W, C) Tensor of bool
     noise : (n, W, C) Tensor
-        Standard deviation of `log_ratio`.
+        What the standard deviation of `log_ratio` is taken for.
     mri : (n, Y, X) Tensor
         Gray values, 0 outside the body.
     truth : (n, 3, Y, X) Tensor
@@ -210,7 +210,8 @@ def look(phantoms: PhantomSet, pixels: int, variation: Variation, generator: tor
     field = torch.einsum("yxk,nk->nyx", _smooth_fields(grid), normal(5))
     gray = gray * torch.exp(uniform(variation.mri_bias)[:, None, None] * field)
     gray = gray * (1 + uniform(variation.mri_noise)[:, None, None] * normal(*body.shape))
-    sd = noise[:, None, None].expand(log_ratio.shape)
+    told = noise * uniform(variation.noise_told)
+    sd = told[:, None, None].expand(log_ratio.shape)
     return Looks(log_ratio, active, sd, gray * inside, standardized(truth) * inside, lesion & inside)
 
 

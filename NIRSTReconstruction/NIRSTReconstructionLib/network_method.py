@@ -33,9 +33,9 @@ NETWORK_METHODS = ("hybrid", "znet")
 """Networks that are shipped; both need an MRI."""
 
 CAUTION = {
-    "znet": "The shipped Z-Net was trained briefly: where the MRI shows a lesion it paints water, and a part of the "
-    "hemoglobin, whatever the light says; a lesion that the MRI does not show it misses (weights/znet.md). Use it to "
-    "compare, not to measure."
+    "znet": "Z-Net follows the MRI: it misses a lesion that the MRI does not show, paints a contrast of about 0.1 "
+    "where the MRI shows one that has none, and is misled by fiber gains that the calibration has missed "
+    "(weights/znet.md). Use it to compare, not to measure.",
 }
 """What a user of a shipped network has to know."""
 

@@ -25,6 +25,8 @@ class Variation:
     ----------
     noise : (float, float)
         Relative noise of the amplitudes.
+    noise_told : (float, float)
+        What the noise is taken for, as a factor of what it is.
     gain_sd : (float, float)
         Standard deviation of ln of each fiber's coupling, as a source and as a detector, that calibration has missed.
     fibers_lost : (float, float)
@@ -44,6 +46,7 @@ class Variation:
     """
 
     noise: tuple[float, float] = (0.02, 0.02)
+    noise_told: tuple[float, float] = (1.0, 1.0)
     gain_sd: tuple[float, float] = (0.0, 0.0)
     fibers_lost: tuple[float, float] = (0.0, 0.0)
     mri_contrast: tuple[float, float] = (1.0, 1.0)
@@ -62,6 +65,7 @@ class Variation:
 
 _HIGHEST = {
     "noise": 0.2,
+    "noise_told": 10.0,
     "gain_sd": 1.0,
     "fibers_lost": 0.6,
     "mri_contrast": 10.0,
@@ -75,6 +79,7 @@ PAPER_VARIATION = Variation(rotate=True)
 """2 % noise, as in Feng 2022, and phantoms turned by whole fibers."""
 WIDE_VARIATION = Variation(
     noise=(0.01, 0.05),
+    noise_told=(0.7, 1.4),
     gain_sd=(0.0, 0.2),
     fibers_lost=(0.0, 0.5),
     mri_contrast=(0.5, 3.0),
@@ -89,7 +94,7 @@ WIDE_VARIATION = Variation(
 
 @dataclass(frozen=True)
 class PhysicsSettings:
-    """The one Gauss-Newton step whose images the hybrid network refines (`one_step`).
+    """The physics whose images the hybrid network refines (`one_step`).
 
     Attributes
     ----------
@@ -99,8 +104,12 @@ class PhysicsSettings:
         Standard deviation of a blob; images are correlated over sqrt(2) times that.
     light_sd : float
         Standard deviation of the image, as a share of the bulk value, where no MRI is used.
-    guided_sd, region_sd : float
-        The same beside the MRI's regions, and of the contrast of a region.
+    field_sds : tuple of float
+        The same beside the MRI's regions: several, each weighted with how likely the light makes it.
+    needed_evidence : float
+        Log marginal likelihood that a field beside the regions must gain before it is as likely as none.
+    region_sd : float
+        Of the contrast of a region.
     uniform_sd : float
         Of a change of the whole body.
     correlation : float
@@ -112,7 +121,8 @@ class PhysicsSettings:
     lattice_mm: float = 7.0
     blob_mm: float = 5.0
     light_sd: float = 0.35
-    guided_sd: float = 0.10
+    field_sds: tuple[float, ...] = (0.05, 0.15, 0.35)
+    needed_evidence: float = 6.0
     region_sd: float = 1.0
     uniform_sd: float = 0.3
     correlation: float = 0.5
@@ -178,8 +188,9 @@ class NetworkSettings:
                 raise InputError(f"The setting {name} is {value}; a whole number from {low} to {high} is needed.")
         if not (0 < self.learning_rate < 1 and 0 < self.validation_share < 1 and self.lesion_weight > 0):
             raise InputError("Learning rate and validation share are between 0 and 1, the lesion weight above 0.")
-        if not all(math.isfinite(value) for value in asdict(self.physics).values()):
-            raise InputError("A setting of the physics is not a number.")
+        numbers = {**asdict(self.physics), "field_sds": math.fsum(self.physics.field_sds)}
+        if not (all(math.isfinite(value) for value in numbers.values()) and min(self.physics.field_sds, default=0) > 0):
+            raise InputError("A setting of the physics is not a number, or a field's standard deviation not above 0.")
 
 
 PRESETS: dict[str, NetworkSettings] = {
@@ -209,7 +220,9 @@ def settings_from_json(values: Mapping[str, Any]) -> NetworkSettings:
         given = dict(values)
         variation: dict[str, Any] = given.pop("variation")
         variation = {key: tuple(v) if isinstance(v, list) else v for key, v in variation.items()}
-        physics = PhysicsSettings(**given.pop("physics"))
+        known: dict[str, Any] = given.pop("physics")
+        known = {key: tuple(v) if isinstance(v, list) else v for key, v in known.items()}
+        physics = PhysicsSettings(**known)
         missing = {item.name for item in fields(NetworkSettings)} - set(given) - {"variation", "physics"}
         if missing:
             raise KeyError(sorted(missing)[0])

@@ -29,7 +29,7 @@ from NIRSTReconstructionLib.network_data import (
     reference_light,
     standardized,
 )
-from NIRSTReconstructionLib.network_settings import NetworkSettings, settings_from_json
+from NIRSTReconstructionLib.network_settings import OUTPUTS, NetworkSettings, settings_from_json
 from NIRSTReconstructionLib.one_step import OneStep
 from NIRSTReconstructionLib.spectra import Spectra, Tissue
 from NIRSTReconstructionLib.ynet import YNet
@@ -39,7 +39,7 @@ MODEL = "model.safetensors"
 """The file in which a training leaves its weights."""
 KIND = "NIRST network"
 """What the record of a weights file says it is."""
-FORMAT = 1
+FORMAT = 2
 
 _BULK_MARGIN = 1.3  # the derivatives' table reaches this factor beyond the data set's backgrounds
 
@@ -238,10 +238,15 @@ def read_network(path: str | Path, device: str | None = None) -> TrainedNetwork:
         settings = settings_from_json(record["settings"])
         given = record["light_scale"]
         scale = None if given is None else LightScale(tuple(given["mean"]), tuple(given["sd"]))
-        wavelengths = len(record["wavelengths_nm"])
-        for key in ("layout_ids", "extinction_tables", "background"):
-            record[key]
-    except (KeyError, TypeError) as error:
+        wavelengths = len([float(nm) for nm in record["wavelengths_nm"]])
+        for key in ("layout_ids", "extinction_tables"):
+            if not isinstance(record[key], list) or not all(isinstance(one, str) for one in record[key]):
+                raise TypeError(f"{key} is no list of names")
+        if not all(len([float(v) for v in record["background"][key]]) == len(OUTPUTS) for key in ("low", "high")):
+            raise TypeError("the background has no three numbers")
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"The record of '{name}' is damaged: {error}. Copy it again.") from error
     chosen = choose_device(device)
     network = make_network(settings, wavelengths)

@@ -1,6 +1,6 @@
-"""One Gauss-Newton step from the homogeneous fit, for many bodies at once: the physics inside the hybrid network.
+"""Images that physics makes of the light, for many bodies at once: what the hybrid network begins with.
 
-For bodies of one outline and fiber layout, light and its derivatives depend on the uniform absorption of each
+For bodies of one outline and fiber layout, the derivatives of the light depend on the uniform absorption of each
 wavelength alone (scattering is assumed). They are computed once for a few absorptions and interpolated, which turns a
 reconstruction of a second into one of tens of milliseconds. The same code, with the derivatives of one absorption,
 serves a measured body.
@@ -24,6 +24,7 @@ from NIRSTReconstructionLib.forward import ForwardModel
 from NIRSTReconstructionLib.network_settings import PhysicsSettings
 from NIRSTReconstructionLib.phantoms import REFERENCE_TISSUE
 from NIRSTReconstructionLib.spectra import Tissue
+from NIRSTReconstructionLib.torch_forward import TorchForward
 
 MAX_REGIONS = 4
 LOWEST_TISSUE, HIGHEST_TISSUE = Tissue(4.0, 2.0, 0.05), Tissue(60.0, 40.0, 0.95)
@@ -32,30 +33,40 @@ LOWEST_TISSUE, HIGHEST_TISSUE = Tissue(4.0, 2.0, 0.05), Tissue(60.0, 40.0, 0.95)
 _FIT_KNOTS = 15
 _FIT_ROUNDS = 12
 _BACKGROUND_ROUNDS = 3
+_REGION_ROUNDS = 8
+_STILL = 0.1  # steps of the regions' values are done once they are this share of a standard deviation
+_LEAST_SHARE, _MOST_SHARE = -0.9, 9.0  # a region's value, relative to the bulk less one
 _MOST_NEPERS = 30.0  # light that falls further from fiber to fiber is lost in rounding
 _LESION_ABOVE = 4.0  # robust standard deviations of the smoothed MRI
 _SMALLEST_REGION_MM2 = 30.0
+_SHARP_ENOUGH = 3.0  # noise standard deviations between edge and background
 
 
 class StepImages(NamedTuple):
-    """What one step finds, as shares of the bulk: 0 is the bulk value, 1 twice the bulk.
+    """What physics finds, as shares of the bulk: 0 is the bulk value, 1 twice the bulk.
 
     Attributes
     ----------
     bulk : (n, 3) Tensor
-        HbO, HbR in uM, water fraction of the homogeneous fit.
+        HbO, HbR in uM, water fraction around the MRI's regions.
     light : (n, 3, Y, X) Tensor
-        From the light alone.
+        From the light alone, one step.
     light_sd : (n, 3, Y, X) Tensor
         Posterior standard deviation of it.
+    regions : (n, 3, Y, X) Tensor
+        One value per region of the MRI, fitted until nothing changes.
     guided : (n, 3, Y, X) Tensor
-        With the MRI's regions as further unknowns.
+        The regions and what a smooth field beside them adds, as far as the light asks for one.
+    doubt : (n,) Tensor
+        Probability that the regions alone do not explain the light, 0 to 1.
     """
 
     bulk: Tensor
     light: Tensor
     light_sd: Tensor
+    regions: Tensor
     guided: Tensor
+    doubt: Tensor
 
 
 class OneStep:
@@ -79,11 +90,16 @@ class OneStep:
     Unknowns are, per chromophore and relative to the bulk value c, blobs on a hexagonal lattice, one uniform value,
     and one value per MRI region: image = c (1 + blobs @ u + uniform + regions @ p), each normally distributed
     (`PhysicsSettings`), chromophores correlated by K = (1 - r) I + r. With data y, W = 1 / noise, B the columns by
-    which unknown fiber gains act, and P = I - W B (W B)^+::
+    which unknown fiber gains act, and P = I - W B (W B)^+, one linear step from an image F(x) is::
 
-        u = (J' W P W J + K^-1 (x) S^-2)^-1 J' W P W (y - F(bulk)),   J = c_c e_c (dF / dmua) @ columns
+        u = H^-1 J' W P W (y - F(x)),   H = J' W P W J + K^-1 (x) S^-2,   J = c_c e_c (dF / dmua) @ columns
 
-    the linear minimum-mean-square-error estimate around the bulk. The gains of fibers never enter.
+    The gains of fibers never enter. The light's own image is the step from the bulk with the blobs alone, the linear
+    minimum-mean-square-error estimate. The regions' values are fitted first, to the nonlinear model (Broyden's method,
+    from the derivatives of the uniform body). Steps from there with fields of several strengths s follow, and one
+    without a field; the logarithm of their marginal likelihood is, up to a constant,
+    (u' H u + ln |K^-1 (x) S^-2| - ln |H|) / 2. `guided` is their mean, each with its probability; that of the regions
+    alone is exp(`needed_evidence`) times as high before the light is seen.
     """
 
     def __init__(
@@ -131,6 +147,8 @@ class OneStep:
             (model.mesh.quadrature.weights, (self._cell_of_point, pixel_of_point)), (len(self._cells), int(body.sum()))
         ).toarray()
         self._pixels_to_cells = self._tensor(share / share.sum(axis=1, keepdims=True)).float()
+        self._pixel_of_point = torch.as_tensor(pixel_of_point, device=self._device)
+        self._on_gpu = TorchForward(model) if self._device.type == "cuda" else None
         self._tabulated = False
         self._knots = self._cell_table = self._column_table = torch.zeros(0)
         source, detector = model.optodes.channels.T
@@ -175,27 +193,32 @@ class OneStep:
         of_regions = self._region_derivatives(regions)
         bulk = self._background(y, bulk, whiten, of_regions)
         log_mua = torch.log(bulk @ self._extinction.T)
-        residual = whiten(y - self._light(log_mua)[0])  # (n, W, C)
         D = whiten(self._derivatives(log_mua, of_regions))  # (n, W, C, B + 1 + R)
-        gram = torch.einsum("nwcb,nwcd->nwbd", D, D)
-        projected = torch.einsum("nwcb,nwc->nwb", D, residual)
         effect = self._extinction * bulk[:, None]  # (n, W, 3): d mua / d relative chromophore
-        count = D.shape[-1]
-        H = torch.einsum("nwi,nwj,nwbd->nibjd", effect, effect, gram)
-        right = torch.einsum("nwi,nwb->nib", effect, projected)
+        pairs = (effect[..., None] * effect[..., None, :]).flatten(2).mT  # (n, 9, W)
+        H = (pairs @ (D.mT @ D).flatten(2)).reshape(len(y), 3, 3, D.shape[3], D.shape[3]).transpose(2, 3)
         blobs = self._columns.shape[1]
-        light_only = H[:, :, :blobs, :, :blobs].reshape(len(y), 3 * blobs, 3 * blobs)
-        factor = torch.linalg.cholesky(light_only + self._precision(self.settings.light_sd, blobs))
-        light = self._solve(factor, right[:, :, :blobs])
-        guided_factor = torch.linalg.cholesky(
-            H.reshape(len(y), 3 * count, 3 * count) + self._precision(self.settings.guided_sd, count)
-        )
-        guided = self._solve(guided_factor, right)
+
+        def seen_through(residual: Tensor) -> Tensor:
+            return effect.mT @ (D.mT @ residual[..., None])[..., 0]
+
+        light_H = H[:, :, :blobs, :, :blobs].flatten(3).flatten(1, 2) + self._precision(self.settings.light_sd, blobs)
+        factor = torch.linalg.cholesky(light_H)
+        from_bulk = seen_through(whiten(y - self._light(log_mua)[0]))
+        light = self._solve(factor, from_bulk[:, :, :blobs])
+        light_sd = self._deviation(factor, blobs)
+
+        around, values, residual = self._region_values(y, bulk, whiten, of_regions, regions)
+        change = around / bulk - 1  # the fit's own background beside the one that everything is relative to
+        base = change[..., None] + (around / bulk)[..., None] * (values @ regions.to(values))
+        added, doubt = self._field(H, seen_through(residual), regions)
         return StepImages(
             bulk.float(),
             self._at_pixels(light, regions[:, :0]),
-            self._deviation(factor, blobs),
-            self._at_pixels(guided, regions),
+            light_sd,
+            self._image(base),
+            self._image(base + added),
+            doubt.float(),
         )
 
     def imputed(self, log_amplitude: Tensor, active: Tensor, noise: Tensor) -> Tensor:
@@ -252,6 +275,33 @@ class OneStep:
         K = settings.correlation + (1 - settings.correlation) * torch.eye(3, dtype=sd.dtype, device=self._device)
         return torch.kron(torch.linalg.inv(K).contiguous(), torch.diag(sd**-2))
 
+    def _field(self, H: Tensor, right: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what fields add to the regions at the body's pixels (n, 3, P), and the doubt (n,).
+
+        Parameters
+        ----------
+        H : (n, 3, B + 1 + R, 3, B + 1 + R) Tensor
+            Without the priors.
+        right : (n, 3, B + 1 + R) Tensor
+        """
+        blobs, count = self._columns.shape[1] - 1, right.shape[-1]
+        found, evidence = [], []
+        for sd in (0.0, *self.settings.field_sds):
+            used = slice(0 if sd else blobs, count)  # no field, no blobs
+            prior = self._precision(sd or 1.0, count)
+            prior = prior.reshape(3, count, 3, count)[:, used, :, used].flatten(2).flatten(0, 1)
+            factor = torch.linalg.cholesky(H[:, :, used, :, used].flatten(3).flatten(1, 2) + prior)
+            u = self._solve(factor, right[:, :, used])
+            gained = (u * right[:, :, used]).sum(dim=(1, 2))
+            spread = torch.linalg.slogdet(prior)[1] - 2 * factor.diagonal(dim1=1, dim2=2).log().sum(dim=1)
+            evidence.append(0.5 * (gained + spread))
+            found.append(torch.cat([torch.zeros_like(right[:, :, : used.start]), u], dim=2))
+        logs = torch.stack(evidence, dim=1)
+        logs[:, 0] += self.settings.needed_evidence + np.log(len(self.settings.field_sds))
+        share = torch.softmax(logs, dim=1)
+        mean = torch.einsum("nk,knib->nib", share, torch.stack(found))
+        return self._pixel_values(mean, regions), 1 - share[:, 0]
+
     def _solve(self, factor: Tensor, right: Tensor) -> Tensor:
         solution = torch.cholesky_solve(right.flatten(1)[..., None], factor)
         return solution.reshape(right.shape)
@@ -270,11 +320,13 @@ class OneStep:
 
     def _at_pixels(self, unknowns: Tensor, regions: Tensor) -> Tensor:
         """Return images (n, 3, Y, X) of unknowns (n, 3, B + 1 + R)."""
+        return self._image(self._pixel_values(unknowns, regions))
+
+    def _pixel_values(self, unknowns: Tensor, regions: Tensor) -> Tensor:
+        """Return the values (n, 3, P) of unknowns (n, 3, B + 1 + R) at the body's pixels."""
         blobs = self._blobs_at_pixels.shape[1]
         values = unknowns[..., :blobs] @ self._blobs_at_pixels.T + unknowns[..., blobs : blobs + 1]
-        if regions.shape[1]:
-            values = values + unknowns[..., blobs + 1 :] @ regions.to(values.dtype)
-        return self._image(values)
+        return values + unknowns[..., blobs + 1 :] @ regions.to(values.dtype)
 
     def _image(self, values: Tensor) -> Tensor:
         """Return values at the body's pixels (..., P) as images (..., Y, X), 0 outside."""
@@ -306,6 +358,52 @@ class OneStep:
             step = torch.linalg.solve(H, J.mT @ r[..., None]).reshape(len(y), 3, -1)[:, :, 0]
             bulk = torch.clamp(bulk * torch.exp(step.clamp(-0.3, 0.3)), low, high)
         return bulk
+
+    def _region_values(
+        self, y: Tensor, bulk: Tensor, whiten: Callable[[Tensor], Tensor], of_regions: Tensor, regions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return background (n, 3), regions' values (n, 3, R: relative to it, less one) and residual, all fitted.
+
+        Gauss-Newton on the nonlinear model; the derivatives of the uniform body are corrected after each step by what
+        the light has really changed (Broyden 1965, doi 10.1090/S0025-5718-1965-0198670-6).
+        """
+        low, high = (self._tensor(tissue.values()[:3]) for tissue in (LOWEST_TISSUE, HIGHEST_TISSUE))
+        columns = whiten(self._derivatives(torch.log(bulk @ self._extinction.T), of_regions, only=slice(-1, None)))
+        J = columns[:, :, :, None] * (self._extinction * bulk[:, None])[:, :, None, :, None]  # (n, W, C, 3, 1 + R)
+        J = J.flatten(1, 2).flatten(2)
+        sd = self._tensor(np.array([1.0] + [self.settings.region_sd] * regions.shape[1])).repeat(3)
+        around, shares = bulk, torch.zeros((*bulk.shape, regions.shape[1]), dtype=bulk.dtype, device=bulk.device)
+        residual = whiten(y - self._modeled(around, shares, regions)).flatten(1)
+        for _ in range(_REGION_ROUNDS):
+            # unknowns are changes of the background and of the regions beside it, as shares of the bulk
+            now = torch.cat([(around / bulk - 1)[..., None], shares * (around / bulk)[..., None]], dim=2)
+            H = J.mT @ J + torch.diag(sd**-2)
+            right = (J.mT @ residual[..., None])[..., 0] - now.flatten(1) / sd**2
+            step = torch.linalg.solve(H, right).reshape(now.shape)
+            moved = around + bulk * step[:, :, 0]
+            moved = torch.clamp(moved, torch.maximum(low, 0.5 * around), torch.minimum(high, 2 * around))
+            others = now[:, :, 1:] + step[:, :, 1:]
+            shares = torch.clamp(others * (bulk / moved)[..., None], _LEAST_SHARE, _MOST_SHARE)
+            around = moved
+            after = torch.cat([(around / bulk - 1)[..., None], shares * (around / bulk)[..., None]], dim=2)
+            taken = (after - now).flatten(1)
+            new = whiten(y - self._modeled(around, shares, regions)).flatten(1)
+            off = residual - new - (J @ taken[..., None])[..., 0]
+            J = J + off[..., None] * taken[:, None] / taken.square().sum(dim=1).clamp(min=1e-12)[:, None, None]
+            residual = new
+            if float((taken[:, None] @ H @ taken[..., None]).max()) < _STILL**2:
+                break
+        return around, shares, residual.reshape(y.shape)
+
+    def _modeled(self, around: Tensor, shares: Tensor, regions: Tensor) -> Tensor:
+        """Return the light (n, W, C) of backgrounds (n, 3) with regions in them."""
+        at_points = regions[:, :, self._pixel_of_point].to(shares)
+        values = around[..., None] * (1 + shares @ at_points)
+        maps = self._tensor(self._scatter.maps(len(self._pixel_of_point))).repeat(len(around), 1, 1)
+        maps[:, :3], maps[:, 3] = values, 0.0
+        if self._on_gpu is not None:
+            return self._on_gpu.measure_many(maps)
+        return self._tensor(self.model.measure_many(maps.cpu().numpy(), at_quadrature=True))
 
     def _region_derivatives(self, regions: Tensor) -> Tensor:
         """Return d light / d mua of regions (n, R, pixels) at all knots, (n, K, W, C, R)."""
@@ -375,7 +473,8 @@ def mri_regions(image: NDArray[np.float64], body: NDArray[np.bool_], pixel_mm: f
 
     The image is smoothed by 1.2 mm and measured in robust standard deviations from its median; where it reaches more
     than four, upward or downward, connected areas above half its peak are regions, the largest four of at least 30
-    mm^2. No region: all False.
+    mm^2. Their edges are then drawn pixel by pixel, halfway between the median and their own brightness, where the
+    noise of single pixels allows. No region: all False.
 
     Parameters
     ----------
@@ -385,23 +484,29 @@ def mri_regions(image: NDArray[np.float64], body: NDArray[np.bool_], pixel_mm: f
     pixel_mm : float
     """
     result = np.zeros((MAX_REGIONS, *body.shape), dtype=bool)
-    median = np.median(image[body])
-    filled = np.where(body, image - median, 0.0)
+    filled = np.where(body, image - np.median(image[body]), 0.0)
     smooth = ndimage.gaussian_filter(filled, 1.2 / pixel_mm)
     spread = 1.4826 * np.median(np.abs(smooth[body] - np.median(smooth[body])))
-    if not spread > 1e-9 * max(abs(median), 1e-9):
+    if not spread > 1e-9 * max(abs(float(np.median(image[body]))), 1e-9):
         spread = np.abs(smooth[body]).max() / (2 * _LESION_ABOVE)  # piecewise constant: all that differs stands out
     if spread == 0:
         return result
-    smooth = smooth * (1 if smooth[body].max() >= -smooth[body].min() else -1)
+    sign = 1 if smooth[body].max() >= -smooth[body].min() else -1
+    filled, smooth = sign * filled, sign * smooth
     peak = smooth[body].max()
     if peak < _LESION_ABOVE * spread:
         return result
     numbers, count = ndimage.label(body & (smooth > peak / 2))
     areas = np.bincount(numbers.ravel(), minlength=count + 1)[1:] * pixel_mm**2
     largest = [k for k in np.argsort(-areas, kind="stable") if areas[k] >= _SMALLEST_REGION_MM2][:MAX_REGIONS]
+    noise = 1.4826 * np.median(np.abs((filled - smooth)[body]))
     for n, k in enumerate(largest):
-        result[n] = numbers == k + 1
+        core = numbers == k + 1
+        edge = np.median(filled[ndimage.binary_erosion(core) if core.sum() > 30 else core]) / 2
+        near = ndimage.binary_dilation(core, iterations=max(1, round(2.0 / pixel_mm))) & body & ~result.any(axis=0)
+        near &= (numbers == 0) | core
+        sharp = near & (filled > edge)
+        result[n] = sharp if edge > _SHARP_ENOUGH * noise and sharp.any() else core
     return result
 
 

@@ -67,6 +67,7 @@ class _Pool:
     body: Tensor
     looks: dict[int, dict[str, Tensor]]
     report: Callable[[str], None]
+    rank: int
 
 
 def train(
@@ -189,7 +190,7 @@ def _looked(pool: _Pool, settings: NetworkSettings, number: int) -> dict[str, Te
         device = pool.body.device
         parts = []
         for first in range(0, len(pool.phantoms), _TOGETHER[device.type]):
-            generator = torch.Generator(device).manual_seed(_seed(settings.seed, pool.phantoms, number, first))
+            generator = torch.Generator(device).manual_seed(_seed(settings.seed, pool, number, first))
             pool.report(f"{pool.phantoms.name}: looking at phantom {first + 1} of {len(pool.phantoms)}")
             some = pool.phantoms.take(slice(first, first + _TOGETHER[device.type]))
             looks = look(some, settings.pixels, settings.variation, generator)
@@ -285,12 +286,13 @@ def _pool(phantoms: PhantomSet, eyes: Eyes, processes: Processes, report: Callab
     if even < 2 * processes.count and processes.count > 1:
         raise InputError(f"The data set '{phantoms.name}' is too small for {processes.count} processes.")
     mine = phantoms.take(slice(processes.rank, even, processes.count)).to(processes.device)
-    return _Pool(mine, eyes, torch.as_tensor(eyes.body, device=processes.device), {}, report)
+    return _Pool(mine, eyes, torch.as_tensor(eyes.body, device=processes.device), {}, report, processes.rank)
 
 
-def _seed(seed: int, phantoms: PhantomSet, number: int, first: int) -> int:
-    """Return the seed of one draw."""
-    entropy = [seed, phantoms.settings.seed, number + 1, first, len(phantoms)]
+def _seed(seed: int, pool: _Pool, number: int, first: int) -> int:
+    """Return the seed of one draw; that of a single process is the one of the first of several."""
+    entropy = [seed, pool.phantoms.settings.seed, number + 1, first, len(pool.phantoms)]
+    entropy += [pool.rank] if pool.rank else []
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 

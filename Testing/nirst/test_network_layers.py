@@ -52,9 +52,15 @@ def test_what_is_left_out_changes_nothing():
 
 def test_the_hybrid_begins_with_the_guided_image():
     x = torch.rand(2, CHANNELS, 20, 24)
-    images, log_sd = HybridNet(4)(x)
-    assert torch.equal(images, x[:, 6:9])
+    network = HybridNet(4)
+    images, log_sd = network(x)
+    assert torch.equal(images, x[:, 9:12])
     assert torch.equal(log_sd, torch.full_like(log_sd, -3.0))
+    torch.nn.init.ones_(network.head.bias)  # as if it had learned something
+    x[1, 12] = 0.0  # no doubt
+    images = network(x)[0]
+    assert not torch.allclose(images[0], x[0, 9:12], atol=0.1)
+    assert torch.equal(images[1], x[1, 9:12])
 
 
 def test_the_deviation_learns_the_error_and_leaves_the_image_alone():
