@@ -119,6 +119,7 @@ def network_images(
     plane: Plane,
     reference: Measurements | None,
     scatter: Tissue,
+    bulk: Tissue,
     progress: Progress = ignore_progress,
     **options: Any,
 ) -> NetworkImages:
@@ -136,6 +137,8 @@ def network_images(
         After and before calibration; networks of raw data have a calibration of their own.
     images : sequence of Volume
         The first is the MRI.
+    bulk : Tissue
+        Homogeneous fit of the calibrated light.
     fibers, contour, plane, reference, scatter, progress, options
         See `predict.predict`.
 
@@ -155,7 +158,7 @@ def network_images(
     trained = [read_network(path) for path in shipped_networks()[network]]
     given: dict[str, Any] = {"scatter": scatter, "progress": progress}
     if network == "hybrid":
-        found = images_in_model(trained, model, calibrated, contour, plane, images[0], **given)
+        found = images_in_model(trained, model, calibrated, contour, plane, images[0], **given, near=bulk)
     else:
         given |= {"plane": plane, "reference": reference, **options}
         found = predict(trained, measurements, fibers, contour, model.spectra, images[0], **given)

@@ -23,6 +23,7 @@ from torch import Tensor
 from NIRSTReconstructionLib.forward import ForwardModel
 from NIRSTReconstructionLib.network_settings import PhysicsSettings
 from NIRSTReconstructionLib.phantoms import REFERENCE_TISSUE
+from NIRSTReconstructionLib.point_light import derived
 from NIRSTReconstructionLib.spectra import Tissue
 from NIRSTReconstructionLib.torch_forward import TorchForward
 
@@ -30,7 +31,8 @@ MAX_REGIONS = 4
 LOWEST_TISSUE, HIGHEST_TISSUE = Tissue(4.0, 2.0, 0.05), Tissue(60.0, 40.0, 0.95)
 """Uniform tissues between which a bulk is looked for."""
 
-_FIT_KNOTS = 15
+_FIT_KNOTS, _FIT_KNOTS_NEAR = 15, 6
+_NEAR = 0.5  # half the range of ln absorption around a tissue that is known to be near
 _FIT_ROUNDS = 12
 _BACKGROUND_ROUNDS = 3
 _REGION_ROUNDS = 8
@@ -84,6 +86,8 @@ class OneStep:
     scatter : Tissue
         Whose scattering is assumed.
     device : torch.device
+    near : Tissue, optional
+        What the bulk is nearly: light of uniform bodies is then computed around it only, in a third of the time.
 
     Notes
     -----
@@ -110,6 +114,7 @@ class OneStep:
         settings: PhysicsSettings | None = None,
         scatter: Tissue = REFERENCE_TISSUE,
         device: torch.device | None = None,
+        near: Tissue | None = None,
     ) -> None:
         if model.modulation_mhz:
             raise InputError("The network reads continuous-wave amplitudes. Leave the modulation at 0.")
@@ -129,7 +134,11 @@ class OneStep:
         low, high = (np.log(extinction @ tissue.values()[:3]) for tissue in (LOWEST_TISSUE, HIGHEST_TISSUE))
         darkest = (_MOST_NEPERS / model.optodes.distances.max()) ** 2 / (3 * self._musp)
         self._log_range = low, np.maximum(np.minimum(high, np.log(darkest)), low + 0.1)
-        self._fit_table = self._tensor(self._light_table(np.linspace(*self._log_range, _FIT_KNOTS)))  # (K, W, C)
+        knots = _FIT_KNOTS
+        if near is not None:
+            middle = np.clip(np.log(extinction @ near.values()[:3]), *self._log_range)
+            self._log_range, knots = (middle - _NEAR, middle + _NEAR), _FIT_KNOTS_NEAR
+        self._fit_table = self._tensor(self._light_table(np.linspace(*self._log_range, knots)))  # (K, W, C)
         self._extinction = self._tensor(extinction)
 
         points = model.mesh.quadrature.points
@@ -432,9 +441,10 @@ class OneStep:
     def _light(self, log_mua: Tensor) -> tuple[Tensor, Tensor]:
         """Return ln amplitude (n, W, C) of uniform absorption (n, W), and its slope: cubic between the knots."""
         low, high = (self._tensor(limit) for limit in self._log_range)
-        gap = (high - low) / (_FIT_KNOTS - 1)
-        position = ((log_mua - low) / gap).clamp(0, _FIT_KNOTS - 1)
-        first = (position.floor().long() - 1).clamp(0, _FIT_KNOTS - 4)
+        knots = len(self._fit_table)
+        gap = (high - low) / (knots - 1)
+        position = ((log_mua - low) / gap).clamp(0, knots - 1)
+        first = (position.floor().long() - 1).clamp(0, knots - 4)
         t = position - first
         wavelengths = torch.arange(log_mua.shape[1], device=self._device)
         light = slope = torch.zeros((), dtype=torch.float64, device=self._device)
@@ -458,7 +468,7 @@ class OneStep:
         table = np.empty((len(tissues), *self._fit_table.shape[1:], len(self._cells)), dtype=np.float32)
         for k, (hbo, hbr, water) in enumerate(tissues):
             tissue = replace(self._scatter, hbo=float(hbo), hbr=float(hbr), water=float(water), lipid=0.0)
-            J = self.model.measure_with_jacobian(tissue.maps(count), basis, ("hbo",), at_quadrature=True)[1]
+            J = derived(self.model).measure_with_jacobian(tissue.maps(count), basis, ("hbo",), at_quadrature=True)[1]
             table[k] = J[:, :, 0] / extinction[:, :, None]
         self._knots = self._tensor(np.log(tissues @ self.model.spectra.extinction[:, :3].T))
         self._cell_table = torch.as_tensor(table, device=self._device)

@@ -192,6 +192,7 @@ def images_in_model(
     scatter: Tissue = TYPICAL_TISSUE,
     remarks: Sequence[str] = (),
     progress: Progress = ignore_progress,
+    near: Tissue | None = None,
 ) -> NetworkImages:
     """Return the images of one network, or the mean of several of one kind, where the forward model is there already.
 
@@ -207,6 +208,8 @@ def images_in_model(
         See `predict`.
     remarks : sequence of str
         To begin with.
+    near : Tissue, optional
+        A homogeneous fit, where there is one already: saves time.
 
     Raises
     ------
@@ -229,7 +232,7 @@ def images_in_model(
         reference_model = reference_light(_learned_set(first))
     physics = None
     if hybrid or not measured.active.all():
-        physics = OneStep(model, points, body, first.settings.physics, scatter, first.device)
+        physics = OneStep(model, points, body, first.settings.physics, scatter, first.device, near)
     gray = np.zeros(body.shape)
     gray[body] = gray_values(mri, plane, outline, points[body])
     looks = _looks(measured, reference_model, gray, first.device)

@@ -339,6 +339,7 @@ def reconstruct(
             plane=fit.plane,
             reference=reference,
             scatter=settings.start,
+            bulk=bulk.tissue,
             reference_scatter=settings.reference_scatter,
             reference_mua=settings.reference_mua,
             optode_tolerance_mm=settings.optode_tolerance_mm,
