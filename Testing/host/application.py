@@ -206,8 +206,9 @@ class Host:
         if isinstance(widget, str):
             widget = self.panel(widget)
             widget.show()
-            self.process_events(0)
-            widget.resize(PANEL_WIDTH, max(200, widget.sizeHint.height()))
+            for _ in range(5):  # tables that are as high as their rows need another turn after their width is known
+                self.process_events(0)
+                widget.resize(PANEL_WIDTH, max(200, widget.sizeHint.height()))
         self.process_events(0)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         self._pythonqt.grab(widget, path)
