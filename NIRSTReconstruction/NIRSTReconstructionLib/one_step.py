@@ -383,9 +383,9 @@ class OneStep:
         sd = self._tensor(np.array([1.0] + [self.settings.region_sd] * regions.shape[1])).repeat(3)
         around, shares = bulk, torch.zeros((*bulk.shape, regions.shape[1]), dtype=bulk.dtype, device=bulk.device)
         residual = whiten(y - self._modeled(around, shares, regions)).flatten(1)
+        # unknowns are changes of the background and of the regions beside it, as shares of the bulk
+        now = torch.zeros((*bulk.shape, 1 + regions.shape[1]), dtype=bulk.dtype, device=bulk.device)
         for _ in range(_REGION_ROUNDS):
-            # unknowns are changes of the background and of the regions beside it, as shares of the bulk
-            now = torch.cat([(around / bulk - 1)[..., None], shares * (around / bulk)[..., None]], dim=2)
             H = J.mT @ J + torch.diag(sd**-2)
             right = (J.mT @ residual[..., None])[..., 0] - now.flatten(1) / sd**2
             step = torch.linalg.solve(H, right).reshape(now.shape)
@@ -399,7 +399,7 @@ class OneStep:
             new = whiten(y - self._modeled(around, shares, regions)).flatten(1)
             off = residual - new - (J @ taken[..., None])[..., 0]
             J = J + off[..., None] * taken[:, None] / taken.square().sum(dim=1).clamp(min=1e-12)[:, None, None]
-            residual = new
+            residual, now = new, after
             if float((taken[:, None] @ H @ taken[..., None]).max()) < _STILL**2:
                 break
         return around, shares, residual.reshape(y.shape)

@@ -211,6 +211,7 @@ with training.joined_processes("cpu") as processes:  # once for both: gloo canno
     for network in ("znet", "hybrid"):
         output = f"{sys.argv[1]}/{network}"
         train.train([sys.argv[2]], output, replace(small(PRESETS[network]), **few, physics=physics), device="cpu")
+os._exit(0)  # threads of gloo that outlive it can abort an interpreter on its way out
 """
 
 
