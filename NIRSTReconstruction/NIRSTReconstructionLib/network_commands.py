@@ -117,8 +117,7 @@ def add_predict_parser(commands: Any) -> None:
         "--source-model",
         choices=SOURCE_MODELS,
         default="point",
-        help="point: light in 3-D, as that of fibers, in a body that does not change across the plane; line: light "
-        "in the plane only, for data simulated that way (default: %(default)s)",
+        help="as for `reconstruct` (default: %(default)s)",
     )
     parser.add_argument("--device", metavar="NAME", help="cpu or cuda (default: a GPU if there is one)")
     parser.add_argument(

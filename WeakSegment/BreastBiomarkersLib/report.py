@@ -171,7 +171,7 @@ def draw_three_planes(image: Volume, masks: Mapping[str, Volume], title: str = "
     handles = [plt.Line2D([], [], color=c, label=n) for c, n in zip(CONTOUR_COLORS, outlines, strict=False)]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     figure.suptitle(title)
-    return _png(figure)
+    return png_of(figure)
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ def draw_plane_images(
             label = image.title if rows == 1 else f"{image.title}, {('result', 'truth')[row]}"
             axis.set_title(f"{label} [{image.unit}]", fontsize=10)
             figure.colorbar(shown, ax=axis, shrink=0.8)
-    return _png(figure)
+    return png_of(figure)
 
 
 def draw_bars(values: Mapping[str, float], ylabel: str, expected: float | None = None) -> bytes:
@@ -272,7 +272,7 @@ def draw_bars(values: Mapping[str, float], ylabel: str, expected: float | None =
         axis.axhline(expected, color="#d99a00", linestyle="--")
     axis.set_ylabel(ylabel)
     axis.spines[["top", "right"]].set_visible(False)
-    return _png(figure)
+    return png_of(figure)
 
 
 def _pyplot() -> Any:
@@ -284,7 +284,8 @@ def _pyplot() -> Any:
     return plt
 
 
-def _png(figure: Any) -> bytes:
+def png_of(figure: Any) -> bytes:
+    """Return a matplotlib figure as PNG, and close it."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     _pyplot().close(figure)

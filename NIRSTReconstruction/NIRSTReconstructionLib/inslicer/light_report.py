@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from BreastBiomarkersLib.report import (
     Table,
     draw_bars,
     draw_plane_images,
+    png_of,
     write_report,
 )
 from BreastBiomarkersLib.volume import Volume, apply_affine
@@ -111,7 +111,7 @@ def _section(volume_node: Any, title: str, result: PlaneResult, lesion: Segment 
     pictures.append(Picture(draw_bars(chi, "residual / noise [1]", expected=1.0), words))
     if result.residual:
         words = "Residual of each channel and wavelength over the distance of source and detector."
-        pictures.append(Picture(_png(_residual_figure(result)), words))
+        pictures.append(Picture(png_of(_residual_figure(result)), words))
     return Section(title, [describe_trust(record), *describe_run(record).splitlines()], pictures, _tables(result))
 
 
@@ -128,7 +128,7 @@ def _quality_section(light: Light, optodes_node: Any) -> Section:
     report = check_quality(light.measurements, fibers_from_node(optodes_node))
     caption = "Fall of the light with distance by wavelength, and reciprocity; before anything was left out by hand."
     paragraphs = [describe_light(light), *describe_quality(report).splitlines()]
-    return Section("Quality of the light", paragraphs, [Picture(_png(quality_figure(report)), caption)])
+    return Section("Quality of the light", paragraphs, [Picture(png_of(quality_figure(report)), caption)])
 
 
 def _residual_figure(result: PlaneResult) -> Figure:
@@ -146,12 +146,6 @@ def _residual_figure(result: PlaneResult) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize="x-small", ncols=1, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
 
 
 def _tables(result: PlaneResult) -> list[Table]:
